@@ -1,0 +1,1 @@
+"""Benchmarks, samples, verdicts and pass@k."""

@@ -1,0 +1,80 @@
+"""Connects to a Ray cluster, or starts one on this machine for the time of the run."""
+
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+from ray.data import DataContext
+
+from codelm.config import Cluster
+from codelm.console import say
+from codelm.errors import UserError
+
+CONNECT_SECONDS = 3.0
+
+# Read by Ray's processes when they start.
+QUIET = {
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DEDUP_LOGS": "1",
+    "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
+}
+
+
+@contextmanager
+def connected(cluster: Cluster) -> Iterator[None]:
+    """Be connected to the cluster of the config; end what was started here.
+
+    Inside a Ray job, and where a program has connected already, that cluster is used.
+
+    Raises:
+        UserError: the address does not answer.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    address = cluster.address or os.environ.get("RAY_ADDRESS")
+    if address is not None:
+        check_answers(address)
+    quiet_libraries()
+    os.environ.update({key: value for key, value in QUIET.items() if key not in os.environ})
+    if address is not None:
+        ray.init(address=address, logging_level=logging.WARNING, log_to_driver=False)
+    else:
+        # The dashboard stays on: Ray Train's placement-group cleaner asks it which runs have ended.
+        context = ray.init(
+            num_cpus=cluster.num_cpus,
+            object_store_memory=cluster.object_store_mb * 2**20,
+            include_dashboard=True,
+            logging_level=logging.WARNING,
+            log_to_driver=False,
+        )
+        say("ray", f"started on this machine, dashboard at http://{context.dashboard_url}")
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def check_answers(address: str) -> None:
+    """Raise UserError unless something answers at `host:port` within three seconds."""
+    if address in ("auto", "local"):
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"cluster.address {address!r} does not answer: {error}. Start a cluster there with `ray start --head`, "
+            "or leave the address out to run on this machine."
+        ) from error
+
+
+def quiet_libraries() -> None:
+    """Keep Ray's progress bars and start-up notes out of the terminal; its errors stay."""
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    for noisy in ("ray.data", "ray.train", "ray.tune", "ray.serve"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -1,0 +1,160 @@
+"""What a stage is to the pipeline, and how one is run: checked, skipped or run, published, tracked."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from codelm import __version__
+from codelm.config import Experiment
+from codelm.console import say
+from codelm.errors import UserError
+from codelm.run_dir import Manifest, RunDir, flatten
+from codelm.tracking import TrackedRun, open_run, tracking_uri
+
+DIRECTORIES = {
+    "corpus": "corpus",
+    "tokenizer": "tokenizer",
+    "pack": "packed",
+    "pretrain": "pretrain",
+    "export": "model",
+    "evaluate": "evaluation",
+    "endpoint": "endpoint",
+}
+"""Stage -> where its result is published in the run directory, in the order of the data."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a stage has to say when it is done.
+
+    Attributes:
+        metrics: JSON values that depend only on the inputs and the config.
+        facts: JSON values that may differ between equal results, such as seconds.
+    """
+
+    metrics: dict[str, Any]
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a stage works with. Paths are in terms of `run_dir.fs`."""
+
+    experiment: Experiment
+    run_dir: RunDir
+    workspace: str
+    """Where the stage writes; becomes its published directory."""
+    tracked: TrackedRun
+
+    def input(self, stage: str) -> str:
+        """The path of a published stage, by its name."""
+        return self.run_dir.path(DIRECTORIES[stage])
+
+    def local_input(self, stage: str) -> Path:
+        """A local directory with a published stage, copied from an object store if need be."""
+        return self.run_dir.local_copy(DIRECTORIES[stage])
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the pipeline.
+
+    Attributes:
+        name: as on the command line; also its module in `codelm.on_ray`.
+        inputs: the names of the stages that it reads.
+        config: the part of the experiment that decides the result, as plain values.
+        run: does the work in a context's workspace.
+        check: raises UserError for what can be known to be wrong before any work, in milliseconds.
+        sources: digests of inputs that are not stages, by name.
+        continues: an interrupted run's workspace is kept and gone on with, rather than emptied.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    config: Callable[[Experiment], dict[str, Any]]
+    run: Callable[[Context], Outcome]
+    check: Callable[[Experiment], None] = lambda experiment: None
+    sources: Callable[[Experiment], dict[str, str]] = lambda experiment: {}
+    continues: bool = False
+
+    @property
+    def directory(self) -> str:
+        """Where its result is published in the run directory."""
+        return DIRECTORIES[self.name]
+
+
+def wanted_manifest(stage: Stage, experiment: Experiment, run_dir: RunDir) -> Manifest:
+    """What the stage is asked to make, given the inputs that are published now.
+
+    Raises:
+        UserError: an input is not published.
+    """
+    inputs = stage.sources(experiment)
+    for name in stage.inputs:
+        manifest = run_dir.manifest(DIRECTORIES[name])
+        if manifest is None:
+            raise UserError(f"no {DIRECTORIES[name]} in {run_dir.uri}; run `codelm {name} CONFIG` first")
+        inputs[name] = manifest.content
+    return Manifest(stage=stage.name, config=stage.config(experiment), inputs=inputs)
+
+
+def run_stage(stage: Stage, experiment: Experiment, run_dir: RunDir) -> Manifest:
+    """Run a stage, or skip it if it is published and nothing that it depends on has changed.
+
+    Raises:
+        UserError: it was made from another config or input, or an input is missing.
+    """
+    wanted = wanted_manifest(stage, experiment, run_dir)
+    published = run_dir.manifest(stage.directory)
+    if published is not None:
+        refuse_other(stage, published, wanted, run_dir)
+        say(stage.name, f"already in {run_dir.path(stage.directory)}, skipped")
+        return published
+    workspace, resume = _claim_workspace(stage, wanted, run_dir)
+    tracked = open_run(
+        tracking_uri(experiment, run_dir), experiment.tracking.experiment or experiment.name, stage.name, resume
+    )
+    run_dir.write_note(stage.directory, {"fingerprint": wanted.fingerprint, "mlflow_run": tracked.run_id})
+    tracked.log_params(wanted.config)
+    started = time.monotonic()
+    try:
+        outcome = stage.run(Context(experiment, run_dir, workspace, tracked))
+    except BaseException:
+        tracked.finish(succeeded=False)
+        raise
+    seconds = round(time.monotonic() - started, 1)
+    facts = {"seconds": seconds, "codelm": __version__, "mlflow_run": tracked.run_id, **outcome.facts}
+    tracked.log_metrics(_numbers(outcome.metrics) | _numbers(facts))
+    tracked.finish(succeeded=True)
+    manifest = run_dir.publish(stage.directory, replace(wanted, metrics=outcome.metrics, facts=facts))
+    say(stage.name, f"done in {seconds:.0f} s")
+    return manifest
+
+
+def _claim_workspace(stage: Stage, wanted: Manifest, run_dir: RunDir) -> tuple[str, str | None]:
+    """The workspace, and the MLflow run of an interrupted try at the very same work, if there was one."""
+    note = run_dir.read_note(stage.directory)
+    same = note is not None and note["fingerprint"] == wanted.fingerprint
+    if same and stage.continues:
+        say(stage.name, "interrupted before, going on where it stopped")
+        workspace = run_dir.workspace(stage.directory)
+    else:
+        workspace = run_dir.clear_workspace(stage.directory)
+    return workspace, note["mlflow_run"] if note is not None and same else None
+
+
+def _numbers(values: dict[str, Any]) -> dict[str, float]:
+    return {key: value for key, value in flatten(values).items() if isinstance(value, int | float)}
+
+
+def refuse_other(stage: Stage, published: Manifest, wanted: Manifest, run_dir: RunDir) -> None:
+    """Raise UserError, with the difference, unless the published stage is the one that is wanted."""
+    if published.fingerprint == wanted.fingerprint:
+        return
+    lines = "\n".join(f"  {line}" for line in published.differences(wanted))
+    raise UserError(
+        f"{run_dir.path(stage.directory)} was made by another config:\n{lines}\n"
+        f"Set run_dir to a new place, or give --redo {stage.name} to make it and what follows again."
+    )

@@ -1,0 +1,237 @@
+"""The run directory: finished stages, each published whole, with a manifest that says how it was made.
+
+A stage writes in `<run>/.work/<stage>` and is published by one rename to `<run>/<stage>`. On an object
+store, which cannot rename a directory, it writes in place and its manifest is written last. Either way
+a directory without a manifest is unfinished, and nothing reads it.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+from filelock import FileLock
+
+from codelm.errors import UserError
+
+MANIFEST = "manifest.json"
+WORK = ".work"
+
+
+def digest_of(value: Any) -> str:
+    """Hex SHA-256 of a JSON value in canonical form (sorted keys, no blanks)."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """How a published stage was made, and what is in it.
+
+    Attributes:
+        stage: the stage's name.
+        config: the part of the config that decides the result.
+        inputs: for each input, the digest of its content.
+        files: for each file of the stage (relative path), its SHA-256.
+        metrics: what the stage found out; the summary is made of these.
+        facts: circumstances that may differ between equal results (seconds, versions, MLflow run).
+    """
+
+    stage: str
+    config: dict[str, Any]
+    inputs: dict[str, str]
+    files: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def fingerprint(self) -> str:
+        """What the stage was asked to do: equal fingerprints mean that it need not run again."""
+        return digest_of({"stage": self.stage, "config": self.config, "inputs": self.inputs})
+
+    @property
+    def content(self) -> str:
+        """What the stage produced: the digest that later stages name as their input."""
+        return digest_of(self.files)
+
+    def differences(self, wanted: "Manifest") -> list[str]:
+        """Say, a line each, what `wanted` asks for that this manifest does not hold.
+
+        Example: `training.steps: 300 there, 400 asked for`.
+        """
+        lines = []
+        have, want = flatten(self.config), flatten(wanted.config)
+        for key in sorted(have.keys() | want.keys()):
+            if have.get(key) != want.get(key):
+                lines.append(f"{key}: {have.get(key)!r} there, {want.get(key)!r} asked for")
+        for name in sorted(self.inputs.keys() | wanted.inputs.keys()):
+            if self.inputs.get(name) != wanted.inputs.get(name):
+                lines.append(f"its input `{name}` is not the one it was made from")
+        return lines
+
+
+def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one with dotted keys: `{"a": {"b": 1}} -> {"a.b": 1}`."""
+    flat: dict[str, Any] = {}
+    for key, item in value.items():
+        if isinstance(item, Mapping):
+            flat.update(flatten(item, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = item
+    return flat
+
+
+def resolve(uri: str) -> tuple[pafs.FileSystem, str]:
+    """Return the pyarrow filesystem of a path or URI (`s3://`, `gs://`, ...) and the path within it.
+
+    Raises:
+        UserError: the scheme is unknown.
+    """
+    if "://" not in uri:
+        return pafs.LocalFileSystem(), str(Path(uri).absolute())
+    try:
+        return pafs.FileSystem.from_uri(uri)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise UserError(f"cannot use {uri!r}: {error}. Give a local path or an s3:// or gs:// URI.") from error
+
+
+class RunDir:
+    """One run's directory on a local disk or an object store. Holds no state: it can be pickled to workers."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri if "://" in uri else str(Path(uri).absolute())
+        self.fs, self.root = resolve(self.uri)
+
+    def __reduce__(self) -> tuple[type["RunDir"], tuple[str]]:
+        return RunDir, (self.uri,)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the run is on a file system of this machine, where a directory can be renamed."""
+        return isinstance(self.fs, pafs.LocalFileSystem)
+
+    def path(self, *parts: str) -> str:
+        """A path inside the run, in terms of `self.fs` (for a local run, an absolute path)."""
+        return "/".join((self.root, *parts))
+
+    def check_writable(self) -> None:
+        """Make the directory and write and delete one small file in it.
+
+        Raises:
+            UserError: it cannot be written to.
+        """
+        probe = self.path(WORK, "probe")
+        try:
+            self.fs.create_dir(self.path(WORK), recursive=True)
+            with self.fs.open_output_stream(probe) as out:
+                out.write(b"codelm")
+            self.fs.delete_file(probe)
+        except OSError as error:
+            raise UserError(
+                f"run_dir {self.uri!r} cannot be written to: {error}. Set run_dir to another place."
+            ) from error
+
+    def manifest(self, directory: str) -> Manifest | None:
+        """The manifest of a published stage, or None where it is not finished."""
+        try:
+            with self.fs.open_input_stream(self.path(directory, MANIFEST)) as source:
+                return Manifest(**json.loads(source.read()))
+        except FileNotFoundError:
+            return None
+
+    def workspace(self, directory: str) -> str:
+        """Where an unfinished stage writes; made if need be, kept as it is if it exists."""
+        path = self.path(WORK, directory) if self.is_local else self.path(directory)
+        self.fs.create_dir(path, recursive=True)
+        return path
+
+    def clear_workspace(self, directory: str) -> str:
+        """An empty workspace, for stages that start over rather than continue."""
+        path = self.workspace(directory)
+        self.fs.delete_dir_contents(path)
+        return path
+
+    def read_note(self, directory: str) -> dict[str, Any] | None:
+        """What an interrupted stage left word of (`write_note`), or None."""
+        try:
+            with self.fs.open_input_stream(self.path(WORK, f"{directory}.json")) as source:
+                note: dict[str, Any] = json.loads(source.read())
+                return note
+        except FileNotFoundError:
+            return None
+
+    def write_note(self, directory: str, note: dict[str, Any]) -> None:
+        """Leave word of the work begun, for a rerun after an interruption."""
+        self._write_whole(self.path(WORK, f"{directory}.json"), json.dumps(note))
+
+    def publish(self, directory: str, manifest: Manifest) -> Manifest:
+        """Hash the workspace's files, write the manifest, and make the stage visible in one step.
+
+        Returns:
+            The manifest as written, with its files.
+        """
+        workspace = self.workspace(directory)
+        published = Manifest(**{**asdict(manifest), "files": self._hash_files(workspace)})
+        text = json.dumps(asdict(published), indent=2, sort_keys=True) + "\n"
+        self._write_whole(f"{workspace}/{MANIFEST}", text)
+        if self.is_local:
+            self.fs.move(workspace, self.path(directory))
+        return published
+
+    def withdraw(self, directory: str) -> None:
+        """Remove a published or unfinished stage, the manifest first, so that no half of it is ever read."""
+        for path in (self.path(directory), self.path(WORK, directory)):
+            for item, delete in ((f"{path}/{MANIFEST}", self.fs.delete_file), (path, self.fs.delete_dir)):
+                if self.fs.get_file_info(item).type != pafs.FileType.NotFound:
+                    delete(item)
+
+    def local_copy(self, directory: str) -> Path:
+        """A local directory with the files of a published stage; from an object store, a cached copy.
+
+        Raises:
+            FileNotFoundError: the stage is not published.
+        """
+        if self.is_local:
+            return Path(self.path(directory))
+        manifest = self.manifest(directory)
+        if manifest is None:
+            raise FileNotFoundError(f"{self.path(directory)} is not published")
+        cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "codelm"
+        target = cache / manifest.content
+        cache.mkdir(parents=True, exist_ok=True)
+        with FileLock(target.with_suffix(".lock")):
+            if not target.exists():
+                partial = target.with_suffix(".partial")
+                partial.mkdir(parents=True, exist_ok=True)
+                pafs.copy_files(self.path(directory), str(partial), source_filesystem=self.fs)
+                partial.rename(target)
+        return target
+
+    def _write_whole(self, path: str, text: str) -> None:
+        """Write a file that is either absent, old or complete, never half there."""
+        target = f"{path}.partial" if self.is_local else path
+        with self.fs.open_output_stream(target) as out:
+            out.write(text.encode())
+        if self.is_local:
+            self.fs.move(target, path)
+
+    def _hash_files(self, directory: str) -> dict[str, str]:
+        selector = pafs.FileSelector(directory, recursive=True)
+        files = (info.path for info in self.fs.get_file_info(selector) if info.type == pafs.FileType.File)
+        return {
+            path[len(directory) + 1 :]: self._sha256(path)
+            for path in sorted(files)
+            if not path.endswith(f"/{MANIFEST}")
+        }
+
+    def _sha256(self, path: str) -> str:
+        digest = hashlib.sha256()
+        with self.fs.open_input_stream(path) as source:
+            while chunk := source.read(1 << 20):
+                digest.update(chunk)
+        return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""Runs untrusted programs in processes of their own."""

@@ -1,0 +1,1 @@
+"""Byte-level BPE and the packing of documents into training sequences."""

@@ -1,0 +1,1 @@
+"""The training loop, its data order, its optimizer and its engines."""
