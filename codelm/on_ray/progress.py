@@ -37,7 +37,8 @@ class Board:
 @contextmanager
 def board(stage: str, unit: str, total: int) -> Iterator["ActorHandle[Any]"]:
     """A `Board` for workers to post to, shown on this terminal until the block ends."""
-    actor = ray.remote(num_cpus=0)(Board).remote()
+    remote_class: Any = ray.remote(num_cpus=0)(Board)
+    actor: ActorHandle[Any] = remote_class.remote()
     ended = threading.Event()
     with progress(stage, unit, total) as advance:
 

@@ -1,0 +1,72 @@
+"""Fixtures that all tests share: one local Ray cluster for the session, and small experiments."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from codelm import config
+from codelm.config import Experiment
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what uses the cluster, so that `pytest -m "not ray"` is the quick half; run it last."""
+    for item in items:
+        if "ray_cluster" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.ray)
+    items.sort(key=lambda item: item.get_closest_marker("ray") is not None)
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    """One local cluster for the whole session: four logical CPUs, a small object store."""
+    import ray
+
+    from codelm.on_ray.cluster import connected
+
+    with connected(config.Cluster(num_cpus=4, object_store_mb=256)):
+        yield
+    assert not ray.is_initialized()
+
+
+@pytest.fixture()
+def make_experiment(tmp_path: Path) -> Callable[..., Experiment]:
+    """`make_experiment(["training.steps=3"], corpus={"sources": [...]})`: a small experiment in a fresh run directory."""
+
+    def make(overrides: list[str] | None = None, **sections: Any) -> Experiment:
+        tree: dict[str, Any] = {
+            "name": "test",
+            "run_dir": str(tmp_path / "run"),
+            "accelerator": "cpu",
+            "corpus": {"sources": [str(tmp_path / "source")], "shards": 2},
+            "tokenizer": {"vocab_size": 512},
+            "data": {"sequence_length": 64, "validation_fraction": 0.1},
+            "model": {
+                "hidden_size": 64,
+                "layers": 2,
+                "heads": 4,
+                "kv_heads": 2,
+                "intermediate_size": 128,
+                "max_positions": 128,
+            },
+            "training": {
+                "steps": 8,
+                "batch_size": 4,
+                "micro_batch_size": 2,
+                "warmup_steps": 2,
+                "precision": "fp32",
+                "validate_every": 4,
+                "checkpoint_every": 4,
+                "log_every": 2,
+            },
+            "evaluation": {"problems": 2, "samples": 2, "max_new_tokens": 8},
+        }
+        for section, values in sections.items():
+            tree[section] = {**tree[section], **values} if isinstance(values, dict) else values
+        path = tmp_path / "experiment.yaml"
+        path.write_text(yaml.safe_dump(tree))
+        return config.load(path, overrides or [])
+
+    return make
