@@ -8,19 +8,31 @@ a directory without a manifest is unfinished, and nothing reads it.
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.fs as pafs
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from codelm.errors import UserError
 
 MANIFEST = "manifest.json"
 WORK = ".work"
+
+DIRECTORIES = {
+    "corpus": "corpus",
+    "tokenizer": "tokenizer",
+    "pack": "packed",
+    "pretrain": "pretrain",
+    "export": "model",
+    "evaluate": "evaluation",
+    "endpoint": "endpoint",
+}
+"""Stage -> where its result is published in the run directory, in the order of the data."""
 
 
 def digest_of(value: Any) -> str:
@@ -136,6 +148,22 @@ class RunDir:
                 f"run_dir {self.uri!r} cannot be written to: {error}. Set run_dir to another place."
             ) from error
 
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep a second driver out of a local run directory; the lock goes with the process.
+
+        Raises:
+            UserError: another process is at work in it.
+        """
+        if not self.is_local:
+            yield
+            return
+        try:
+            with FileLock(self.path(WORK, "lock"), blocking=False):
+                yield
+        except Timeout as error:
+            raise UserError(f"another codelm is at work in {self.uri}; wait for it or set another run_dir") from error
+
     def manifest(self, directory: str) -> Manifest | None:
         """The manifest of a published stage, or None where it is not finished."""
         try:
@@ -167,6 +195,7 @@ class RunDir:
 
     def write_note(self, directory: str, note: dict[str, Any]) -> None:
         """Leave word of the work begun, for a rerun after an interruption."""
+        self.fs.create_dir(self.path(WORK), recursive=True)
         self._write_whole(self.path(WORK, f"{directory}.json"), json.dumps(note))
 
     def publish(self, directory: str, manifest: Manifest) -> Manifest:
@@ -196,11 +225,11 @@ class RunDir:
         Raises:
             FileNotFoundError: the stage is not published.
         """
-        if self.is_local:
-            return Path(self.path(directory))
         manifest = self.manifest(directory)
         if manifest is None:
             raise FileNotFoundError(f"{self.path(directory)} is not published")
+        if self.is_local:
+            return Path(self.path(directory))
         cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "codelm"
         target = cache / manifest.content
         cache.mkdir(parents=True, exist_ok=True)

@@ -31,9 +31,9 @@ def ray_cluster() -> Iterator[None]:
     assert not ray.is_initialized()
 
 
-@pytest.fixture()
+@pytest.fixture
 def make_experiment(tmp_path: Path) -> Callable[..., Experiment]:
-    """`make_experiment(["training.steps=3"], corpus={"sources": [...]})`: a small experiment in a fresh run directory."""
+    """A small experiment in a fresh run directory: `make_experiment(["training.steps=3"], data={...})`."""
 
     def make(overrides: list[str] | None = None, **sections: Any) -> Experiment:
         tree: dict[str, Any] = {
@@ -64,7 +64,7 @@ def make_experiment(tmp_path: Path) -> Callable[..., Experiment]:
             "evaluation": {"problems": 2, "samples": 2, "max_new_tokens": 8},
         }
         for section, values in sections.items():
-            tree[section] = {**tree[section], **values} if isinstance(values, dict) else values
+            tree[section] = {**tree.get(section, {}), **values} if isinstance(values, dict) else values
         path = tmp_path / "experiment.yaml"
         path.write_text(yaml.safe_dump(tree))
         return config.load(path, overrides or [])

@@ -5,8 +5,8 @@ import importlib
 from codelm.config import Experiment
 from codelm.errors import UserError
 from codelm.on_ray.cluster import check_answers, connected
-from codelm.on_ray.stage import DIRECTORIES, Stage, refuse_other, run_stage
-from codelm.run_dir import Manifest, RunDir
+from codelm.on_ray.stage import Stage, refuse_other, run_stage
+from codelm.run_dir import DIRECTORIES, Manifest, RunDir
 
 
 def stage_named(name: str) -> Stage:
@@ -15,8 +15,34 @@ def stage_named(name: str) -> Stage:
     return stage
 
 
+def check(experiment: Experiment, names: list[str] | None = None, redo: str | None = None) -> None:
+    """Find in seconds what would stop the stages later: sources, ports, addresses, an alien run directory.
+
+    Args:
+        experiment: the whole config.
+        names: the stages to check; None for all.
+        redo: a stage that will be made again, with what follows it: what is published of those does not count.
+
+    Raises:
+        UserError: something is wrong; nothing has been started, and nothing but a probe file written.
+    """
+    stages = [stage_named(name) for name in names or DIRECTORIES]
+    run_dir = RunDir(experiment.run_dir)
+    for stage in stages:
+        stage.check(experiment)
+    if experiment.cluster.address is not None:
+        check_answers(experiment.cluster.address)
+    remade = following(redo) if redo is not None else []
+    for stage in stages:
+        published = run_dir.manifest(stage.directory)
+        if published is not None and stage.name not in remade:
+            inputs = {**published.inputs, **stage.sources(experiment)}
+            refuse_other(stage, published, Manifest(stage.name, stage.config(experiment), inputs), run_dir)
+    run_dir.check_writable()
+
+
 def run(experiment: Experiment, names: list[str] | None = None, redo: str | None = None) -> dict[str, Manifest]:
-    """Run stages, skipping what is published already.
+    """Check everything, then run stages in order, skipping what is published already.
 
     Args:
         experiment: the whole config.
@@ -27,35 +53,24 @@ def run(experiment: Experiment, names: list[str] | None = None, redo: str | None
         The manifest of each stage by its name.
 
     Raises:
-        UserError: something is wrong that the user can fix; nothing has been started or written then.
+        UserError: as `check`, and where a stage's input is not published.
     """
-    stages = [stage_named(name) for name in names or DIRECTORIES]
+    check(experiment, names, redo)
     run_dir = RunDir(experiment.run_dir)
-    for stage in stages:
-        stage.check(experiment)
-    if experiment.cluster.address is not None:
-        check_answers(experiment.cluster.address)
-    remade = _from(redo) if redo is not None else []
-    _check_published([stage for stage in stages if stage.name not in remade], experiment, run_dir)
-    run_dir.check_writable()
-    for name in remade:
-        run_dir.withdraw(stage_named(name).directory)
-    with connected(experiment.cluster):
-        return {stage.name: run_stage(stage, experiment, run_dir) for stage in stages}
+    with run_dir.lock():
+        for name in following(redo) if redo is not None else []:
+            run_dir.withdraw(DIRECTORIES[name])
+        with connected(experiment.cluster):
+            return {name: run_stage(stage_named(name), experiment, run_dir) for name in names or DIRECTORIES}
 
 
-def _from(name: str) -> list[str]:
+def following(name: str) -> list[str]:
+    """A stage and all that come after it.
+
+    Raises:
+        UserError: there is no such stage.
+    """
     names = list(DIRECTORIES)
     if name not in names:
-        raise UserError(f"--redo {name!r} is not a stage; the stages are {', '.join(names)}")
+        raise UserError(f"{name!r} is not a stage; the stages are {', '.join(names)}")
     return names[names.index(name) :]
-
-
-def _check_published(stages: list[Stage], experiment: Experiment, run_dir: RunDir) -> None:
-    """Refuse a run directory that another config made, before any stage starts."""
-    for stage in stages:
-        published = run_dir.manifest(stage.directory)
-        if published is not None:
-            inputs = {**published.inputs, **stage.sources(experiment)}
-            wanted = Manifest(stage.name, stage.config(experiment), inputs)
-            refuse_other(stage, published, wanted, run_dir)

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import ray
-from ray.actor import ActorHandle
 
 from codelm.console import progress, say
 
@@ -35,10 +34,10 @@ class Board:
 
 
 @contextmanager
-def board(stage: str, unit: str, total: int) -> Iterator["ActorHandle[Any]"]:
+def board(stage: str, unit: str, total: int) -> Iterator[Any]:
     """A `Board` for workers to post to, shown on this terminal until the block ends."""
     remote_class: Any = ray.remote(num_cpus=0)(Board)
-    actor: ActorHandle[Any] = remote_class.remote()
+    actor: Any = remote_class.remote()
     ended = threading.Event()
     with progress(stage, unit, total) as advance:
 

@@ -10,19 +10,8 @@ from codelm import __version__
 from codelm.config import Experiment
 from codelm.console import say
 from codelm.errors import UserError
-from codelm.run_dir import Manifest, RunDir, flatten
+from codelm.run_dir import DIRECTORIES, Manifest, RunDir, flatten
 from codelm.tracking import TrackedRun, open_run, tracking_uri
-
-DIRECTORIES = {
-    "corpus": "corpus",
-    "tokenizer": "tokenizer",
-    "pack": "packed",
-    "pretrain": "pretrain",
-    "export": "model",
-    "evaluate": "evaluation",
-    "endpoint": "endpoint",
-}
-"""Stage -> where its result is published in the run directory, in the order of the data."""
 
 
 @dataclass(frozen=True)

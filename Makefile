@@ -1,0 +1,31 @@
+# make quickstart   the whole story on this machine: set-up, then every stage on the standard library
+# make test         set-up, lint, types, tests
+PYTHON ?= python3.11
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: quickstart test lint setup clean
+
+quickstart: setup
+	@$(BIN)/codelm pipeline ray_jobs/configs/quickstart.yaml
+
+test: lint
+	@$(BIN)/pytest
+
+lint: setup
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml cluster/constraints.txt
+	@echo "setting up .venv (about 2 GB; a few minutes the first time)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint cluster/constraints.txt --editable ".[dev]" 2>.venv/install.log \
+		|| { cat .venv/install.log >&2; exit 1; }
+	@touch $(STAMP)
+
+clean:
+	rm -rf .venv runs

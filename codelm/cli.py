@@ -1,0 +1,106 @@
+"""`codelm`: the whole pipeline, one command a stage, and what helps around them.
+
+Ray, torch and MLflow are imported by the commands that need them, so that help and config errors are instant.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from codelm import __version__, config
+from codelm.errors import exit_on_user_error
+
+STAGE_HELP = {
+    "corpus": "Read source files, filter them, remove exact and near duplicates, write Parquet and a ledger.",
+    "tokenizer": "Train a byte-level BPE tokenizer with fill-in-the-middle tokens on the training files.",
+    "pack": "Tokenise the corpus into training and validation sequences.",
+    "pretrain": "Train a model from scratch with Ray Train; an interrupted run goes on where it stopped.",
+    "export": "Write the trained model as a plain Hugging Face directory with a model card.",
+    "evaluate": "Sample completions for HumanEval, run them isolated from each other, and report pass@k.",
+    "endpoint": "Start the completion endpoint, make one real request, keep the answer, stop it again.",
+}
+
+ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="The experiment's YAML file.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override one key, such as training.steps=100. Repeatable."),
+]
+Redo = Annotated[
+    str | None,
+    typer.Option(metavar="STAGE", help="Make this stage and all that follow it again, even if finished."),
+]
+
+app = typer.Typer(
+    help="Train, evaluate and serve code-completion models on a Ray cluster.",
+    epilog="Start with: codelm pipeline ray_jobs/configs/quickstart.yaml",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> None:
+    """The `codelm` program."""
+    with exit_on_user_error():
+        app(prog_name="codelm")
+
+
+@app.command()
+def pipeline(path: ConfigPath, overrides: Overrides = None, redo: Redo = None) -> None:
+    """Run every stage in order and print a summary; finished stages are skipped."""
+    experiment = config.load(path, overrides or [])
+    from codelm.on_ray import pipeline as stages
+    from codelm.summary import summarise
+
+    manifests = stages.run(experiment, redo=redo)
+    typer.echo(summarise(experiment, manifests, str(path)))
+
+
+def _stage_command(name: str) -> Callable[..., None]:
+    def command(path: ConfigPath, overrides: Overrides = None, redo: bool = False) -> None:
+        experiment = config.load(path, overrides or [])
+        from codelm.on_ray import pipeline as stages
+        from codelm.summary import next_step, stage_result
+
+        manifests = stages.run(experiment, [name], redo=name if redo else None)
+        typer.echo(stage_result(manifests[name]))
+        typer.echo(next_step(name, str(path)))
+
+    return command
+
+
+for _name, _help in STAGE_HELP.items():
+    app.command(_name, help=_help, rich_help_panel="Stages, in order")(_stage_command(_name))
+
+
+@app.command()
+def serve(path: ConfigPath, overrides: Overrides = None) -> None:
+    """Serve the exported model over HTTP (OpenAI's completions API) until Ctrl-C."""
+    experiment = config.load(path, overrides or [])
+    from codelm.on_ray.endpoint import serve_forever
+
+    serve_forever(experiment)
+
+
+@app.command()
+def validate(path: ConfigPath, overrides: Overrides = None) -> None:
+    """Check a config, its sources, ports, addresses and run directory, without starting anything."""
+    experiment = config.load(path, overrides or [])
+    from codelm.on_ray import pipeline as stages
+
+    stages.check(experiment)
+    typer.echo(f"{path}: valid; run it with `codelm pipeline {path}`")
+
+
+@app.command()
+def show_config(path: ConfigPath, overrides: Overrides = None) -> None:
+    """Print the whole config as YAML: the file's values, overrides, and every default."""
+    typer.echo(config.to_yaml(config.load(path, overrides or [])), nl=False)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)

@@ -1,0 +1,23 @@
+"""What every entry point of `ray_jobs` does: `python -m ray_jobs.STAGE CONFIG [--set key=value ...]`."""
+
+import argparse
+
+from codelm import config
+from codelm.errors import exit_on_user_error
+from codelm.on_ray import pipeline
+from codelm.summary import stage_result, summarise
+
+
+def main(stage: str | None) -> None:
+    """Run one stage, or with None all of them, with the config named on the command line.
+
+    Exit status 2 and a sentence on standard error where the input is wrong.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m ray_jobs.{stage or 'pipeline'}")
+    parser.add_argument("config", help="the experiment's YAML file")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one key; repeatable")
+    arguments = parser.parse_args()
+    with exit_on_user_error():
+        experiment = config.load(arguments.config, arguments.set)
+        manifests = pipeline.run(experiment, [stage] if stage else None)
+        print(stage_result(manifests[stage]) if stage else summarise(experiment, manifests, arguments.config))

@@ -1,0 +1,145 @@
+"""What a finished stage, and a finished pipeline, tell the person at the terminal. Read from manifests alone."""
+
+import io
+import math
+from collections.abc import Callable, Iterator, Mapping
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from codelm.config import Experiment
+from codelm.run_dir import DIRECTORIES, Manifest, RunDir
+from codelm.tracking import tracking_uri
+
+Row = tuple[str, str]
+
+WIDTH = 110
+"""Columns of the summary; completions are wrapped to it."""
+
+
+def summarise(experiment: Experiment, manifests: Mapping[str, Manifest], config_path: str) -> str:
+    """The table at the end of `codelm pipeline`: what came out, where it is, what to try next."""
+    run_dir = RunDir(experiment.run_dir)
+    table = _table(f"{experiment.name}: finished")
+    for name, manifest in manifests.items():
+        for index, (label, value) in enumerate(_rows(manifest)):
+            table.add_row(name if index == 0 else "", label, Text(value))
+        table.add_section()
+    seconds = sum(manifest.facts["seconds"] for manifest in manifests.values())
+    table.add_row("time", "all stages", f"{seconds:.0f} s, of which {_shares(manifests)}")
+    table.add_row("where", "everything", run_dir.uri)
+    table.add_row("", "model", run_dir.path(DIRECTORIES["export"]))
+    table.add_row("", "MLflow", tracking_uri(experiment, run_dir))
+    steps = "\n".join(f"  {command:<76}{why}" for command, why in _next_commands(experiment, run_dir, config_path))
+    return f"{_render(table)}\nNext, try\n{steps}"
+
+
+def stage_result(manifest: Manifest) -> str:
+    """The rows of one stage."""
+    table = _table(f"{manifest.stage}, {manifest.facts['seconds']:.0f} s")
+    for label, value in _rows(manifest):
+        table.add_row("", label, Text(value))
+    return _render(table)
+
+
+def next_step(stage: str, config_path: str) -> str:
+    """The command that follows a stage."""
+    names = list(DIRECTORIES)
+    following = names[names.index(stage) + 1 :]
+    return f"next: codelm {following[0] if following else 'serve'} {config_path}"
+
+
+def _next_commands(experiment: Experiment, run_dir: RunDir, config_path: str) -> Iterator[Row]:
+    yield f"codelm serve {config_path}", "the model as an HTTP endpoint"
+    yield f"mlflow ui --backend-store-uri {tracking_uri(experiment, run_dir)}", "loss curves and all figures"
+    longer = experiment.training.steps * 10
+    yield (
+        f"codelm pipeline {config_path} --set run_dir={experiment.run_dir}-long --set training.steps={longer}",
+        "a better model",
+    )
+
+
+def _rows(manifest: Manifest) -> list[Row]:
+    return list(ROWS[manifest.stage](manifest))
+
+
+def _corpus(manifest: Manifest) -> Iterator[Row]:
+    m = manifest.metrics
+    yield "files in", f"{m['files_in']:,} ({m['bytes_in'] / 1e6:.1f} MB)"
+    yield "files kept", f"{m['files_kept']:,} ({m['bytes_kept'] / 1e6:.1f} MB)"
+    for reason, files in sorted(m["dropped"].items(), key=lambda item: -item[1]):
+        yield f"dropped, {reason}", f"{files:,}"
+
+
+def _tokenizer(manifest: Manifest) -> Iterator[Row]:
+    m = manifest.metrics
+    yield "vocabulary", f"{m['vocab_size']:,}"
+    yield "bytes per token", f"{m['bytes_per_token']:.2f} on {m['held_out_files']:,} held-out files"
+
+
+def _pack(manifest: Manifest) -> Iterator[Row]:
+    for split in ("train", "valid"):
+        m = manifest.metrics[split]
+        yield (
+            f"{split} sequences",
+            f"{m['sequences']:,} x {m['sequence_length']:,} = {m['tokens']:,} tokens of {m['documents']:,} files",
+        )
+
+
+def _pretrain(manifest: Manifest) -> Iterator[Row]:
+    m, facts = manifest.metrics, manifest.facts
+    before, after = m["initial_validation_loss"], m["validation_loss"]
+    yield "model", f"{m['parameters']:,} parameters, {facts['precision']}, {facts['workers']} x {facts['device']}"
+    yield "trained", f"{m['steps']:,} steps, {m['tokens']:,} tokens, {facts['tokens_per_second']:,.0f} tokens/s"
+    yield "validation loss", f"{before:.3f} -> {after:.3f} nats per token (unigram entropy {m['unigram_entropy']:.3f})"
+    yield "perplexity", f"{math.exp(before):,.0f} -> {math.exp(after):,.1f}"
+
+
+def _export(manifest: Manifest) -> Iterator[Row]:
+    yield "Hugging Face files", ", ".join(sorted(manifest.files))
+
+
+def _evaluate(manifest: Manifest) -> Iterator[Row]:
+    m = manifest.metrics
+    for name, figure in m["pass_at_k"].items():
+        yield (
+            name,
+            f"{figure['value']:.1%}, 95% confidence {figure['low']:.1%} to {figure['high']:.1%} "
+            f"({m['problems']} problems x {m['samples']} samples)",
+        )
+    yield "canonical solutions", f"{m['canonical_passed']} of {m['canonical_total']} pass"
+
+
+def _endpoint(manifest: Manifest) -> Iterator[Row]:
+    yield "asked", repr(manifest.metrics["prompt"])
+    yield "answered", repr(manifest.metrics["completion"])
+
+
+ROWS: dict[str, Callable[[Manifest], Iterator[Row]]] = {
+    "corpus": _corpus,
+    "tokenizer": _tokenizer,
+    "pack": _pack,
+    "pretrain": _pretrain,
+    "export": _export,
+    "evaluate": _evaluate,
+    "endpoint": _endpoint,
+}
+
+
+def _shares(manifests: Mapping[str, Manifest]) -> str:
+    return ", ".join(f"{name} {manifest.facts['seconds']:.0f}" for name, manifest in manifests.items())
+
+
+def _table(title: str) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE, show_header=False, pad_edge=False)
+    for style in ("bold cyan", "", ""):
+        table.add_column(style=style, overflow="fold")
+    return table
+
+
+def _render(table: Table) -> str:
+    out = io.StringIO()
+    Console(file=out, width=WIDTH).print(table)
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines() if line.strip())

@@ -1,0 +1,27 @@
+"""What a person sees: lines where there is no terminal, and no interpretation of what they contain."""
+
+import pytest
+
+from codelm import console
+
+
+def test_a_line_has_stage_and_text(capsys: pytest.CaptureFixture[str]) -> None:
+    console.say("corpus", "kept 3 [of] 4 files in /a/very/long/path" + "/x" * 100)
+    assert capsys.readouterr().err == "   corpus  kept 3 [of] 4 files in /a/very/long/path" + "/x" * 100 + "\n"
+
+
+def test_plain_progress_is_a_line_now_and_then(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    with console.progress("pretrain", "steps", total=100) as advance:
+        for step in range(1, 31):
+            now[0] = step
+            advance(step, f"loss {step}")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        " pretrain  10 of 100 steps, about 90 s left  loss 10",
+        " pretrain  20 of 100 steps, about 80 s left  loss 20",
+        " pretrain  30 of 100 steps, about 70 s left  loss 30",
+    ]
