@@ -15,13 +15,6 @@ from codelm.errors import UserError
 
 CONNECT_SECONDS = 3.0
 
-# Read by Ray's processes when they start.
-QUIET = {
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_DEDUP_LOGS": "1",
-    "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
-}
-
 
 @contextmanager
 def connected(cluster: Cluster) -> Iterator[None]:
@@ -39,7 +32,6 @@ def connected(cluster: Cluster) -> Iterator[None]:
     if address is not None:
         check_answers(address)
     quiet_libraries()
-    os.environ.update({key: value for key, value in QUIET.items() if key not in os.environ})
     if address is not None:
         ray.init(address=address, logging_level=logging.WARNING, log_to_driver=False)
     else:
@@ -78,3 +70,5 @@ def quiet_libraries() -> None:
     context.enable_progress_bars = False
     for noisy in ("ray.data", "ray.train", "ray.tune", "ray.serve"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # A note at every start that token authentication is on, which is its default.
+    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)

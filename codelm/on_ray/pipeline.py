@@ -5,7 +5,7 @@ import importlib
 from codelm.config import Experiment
 from codelm.errors import UserError
 from codelm.on_ray.cluster import check_answers, connected
-from codelm.on_ray.stage import Stage, refuse_other, run_stage
+from codelm.on_ray.stage import Stage, published, refuse_other, run_stage
 from codelm.run_dir import DIRECTORIES, Manifest, RunDir
 
 
@@ -32,12 +32,16 @@ def check(experiment: Experiment, names: list[str] | None = None, redo: str | No
         stage.check(experiment)
     if experiment.cluster.address is not None:
         check_answers(experiment.cluster.address)
+    to_be_made = {stage.name for stage in stages}
     remade = following(redo) if redo is not None else []
     for stage in stages:
-        published = run_dir.manifest(stage.directory)
-        if published is not None and stage.name not in remade:
-            inputs = {**published.inputs, **stage.sources(experiment)}
-            refuse_other(stage, published, Manifest(stage.name, stage.config(experiment), inputs), run_dir)
+        for name in stage.inputs:
+            if name not in to_be_made:
+                published(name, run_dir)
+        finished = run_dir.manifest(stage.directory)
+        if finished is not None and stage.name not in remade:
+            inputs = {**finished.inputs, **stage.sources(experiment)}
+            refuse_other(stage, finished, Manifest(stage.name, stage.config(experiment), inputs), run_dir)
     run_dir.check_writable()
 
 

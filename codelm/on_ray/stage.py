@@ -80,13 +80,20 @@ def wanted_manifest(stage: Stage, experiment: Experiment, run_dir: RunDir) -> Ma
     Raises:
         UserError: an input is not published.
     """
-    inputs = stage.sources(experiment)
-    for name in stage.inputs:
-        manifest = run_dir.manifest(DIRECTORIES[name])
-        if manifest is None:
-            raise UserError(f"no {DIRECTORIES[name]} in {run_dir.uri}; run `codelm {name} CONFIG` first")
-        inputs[name] = manifest.content
-    return Manifest(stage=stage.name, config=stage.config(experiment), inputs=inputs)
+    inputs = {name: published(name, run_dir).content for name in stage.inputs}
+    return Manifest(stage.name, stage.config(experiment), {**stage.sources(experiment), **inputs})
+
+
+def published(name: str, run_dir: RunDir) -> Manifest:
+    """The manifest of a finished stage.
+
+    Raises:
+        UserError: it is not finished.
+    """
+    manifest = run_dir.manifest(DIRECTORIES[name])
+    if manifest is None:
+        raise UserError(f"no {DIRECTORIES[name]} in {run_dir.uri}; run `codelm {name} CONFIG` first")
+    return manifest
 
 
 def run_stage(stage: Stage, experiment: Experiment, run_dir: RunDir) -> Manifest:
@@ -96,11 +103,11 @@ def run_stage(stage: Stage, experiment: Experiment, run_dir: RunDir) -> Manifest
         UserError: it was made from another config or input, or an input is missing.
     """
     wanted = wanted_manifest(stage, experiment, run_dir)
-    published = run_dir.manifest(stage.directory)
-    if published is not None:
-        refuse_other(stage, published, wanted, run_dir)
+    finished = run_dir.manifest(stage.directory)
+    if finished is not None:
+        refuse_other(stage, finished, wanted, run_dir)
         say(stage.name, f"already in {run_dir.path(stage.directory)}, skipped")
-        return published
+        return finished
     workspace, resume = _claim_workspace(stage, wanted, run_dir)
     tracked = open_run(
         tracking_uri(experiment, run_dir), experiment.tracking.experiment or experiment.name, stage.name, resume
@@ -138,11 +145,11 @@ def _numbers(values: dict[str, Any]) -> dict[str, float]:
     return {key: value for key, value in flatten(values).items() if isinstance(value, int | float)}
 
 
-def refuse_other(stage: Stage, published: Manifest, wanted: Manifest, run_dir: RunDir) -> None:
+def refuse_other(stage: Stage, finished: Manifest, wanted: Manifest, run_dir: RunDir) -> None:
     """Raise UserError, with the difference, unless the published stage is the one that is wanted."""
-    if published.fingerprint == wanted.fingerprint:
+    if finished.fingerprint == wanted.fingerprint:
         return
-    lines = "\n".join(f"  {line}" for line in published.differences(wanted))
+    lines = "\n".join(f"  {line}" for line in finished.differences(wanted))
     raise UserError(
         f"{run_dir.path(stage.directory)} was made by another config:\n{lines}\n"
         f"Set run_dir to a new place, or give --redo {stage.name} to make it and what follows again."

@@ -1,0 +1,104 @@
+"""`ray job submit` against a cluster of `ray start --head`, as a person would."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from ray.job_submission import JobStatus, JobSubmissionClient
+
+from codelm import config
+from codelm.config import Experiment
+from codelm.run_dir import RunDir
+
+ROOT = Path(__file__).parent.parent.parent
+BIN = Path(sys.executable).parent
+PATIENCE_SECONDS = 60
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for item in sockets:
+        item.bind(("127.0.0.1", 0))
+    ports = [item.getsockname()[1] for item in sockets]
+    for item in sockets:
+        item.close()
+    return ports
+
+
+@pytest.fixture
+def environment() -> dict[str, str]:
+    """A shell with the virtual environment activated, outside any cluster."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+    return {**kept, "PATH": f"{BIN}:{os.environ['PATH']}"}
+
+
+@pytest.fixture
+def head(tmp_path: Path, environment: dict[str, str]) -> Iterator[str]:
+    """The dashboard's address of a cluster started by `ray start --head`, ended by its process group."""
+    port, dashboard, client = free_ports(3)
+    command = ["ray", "start", "--head", "--block", f"--port={port}", f"--dashboard-port={dashboard}"]
+    command += [f"--ray-client-server-port={client}", "--num-cpus=2", f"--object-store-memory={128 * 2**20}"]
+    with (tmp_path / "head.log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
+    address = f"http://127.0.0.1:{dashboard}"
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            JobSubmissionClient(address).list_jobs()
+            break
+        except (ConnectionError, RuntimeError):
+            assert process.poll() is None, (tmp_path / "head.log").read_text()
+            assert time.monotonic() < deadline, (tmp_path / "head.log").read_text()
+            time.sleep(0.5)
+    try:
+        yield address
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait()
+
+
+def submit(address: str, environment: dict[str, str], *entrypoint: str) -> "subprocess.CompletedProcess[str]":
+    command = ["ray", "job", "submit", "--address", address, "--working-dir", ".", "--", "python", "-m", *entrypoint]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_a_stage_as_a_job(
+    head: str, environment: dict[str, str], make_experiment: Callable[..., Experiment], tmp_path: Path
+) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    for index in range(40):
+        lines = [
+            f"def function_{index}_{line}(a, b):\n    c = a * {line} + b\n    return c" for line in range(index + 5)
+        ]
+        (source / f"module_{index}.py").write_text("\n\n".join(lines))
+    experiment = make_experiment(["cluster.num_cpus=null"])
+    path = tmp_path / "experiment.yaml"
+    path.write_text(config.to_yaml(experiment))
+
+    done = submit(head, environment, "ray_jobs.corpus", str(path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    manifest = RunDir(experiment.run_dir).manifest("corpus")
+    assert manifest is not None
+    assert manifest.metrics["files_in"] == 40
+
+    client = JobSubmissionClient(head)
+    (job,) = client.list_jobs()
+    assert job.status == JobStatus.SUCCEEDED
+    assert job.submission_id is not None
+    logs = client.get_job_logs(job.submission_id)
+    assert "files in" in logs
+    assert "40" in logs
+
+    refused = submit(head, environment, "ray_jobs.pretrain", str(path), "--set", "training.stepz=3")
+    assert refused.returncode != 0
+    assert "did you mean training.steps?" in refused.stdout + refused.stderr
+    failed = [job for job in client.list_jobs() if job.status == JobStatus.FAILED]
+    assert len(failed) == 1
+    assert failed[0].driver_exit_code == 2

@@ -1,0 +1,89 @@
+"""SIGKILL in the middle of each stage: the rerun ends with what an uninterrupted run makes, file by file."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import ray
+
+from codelm import config
+from codelm.config import Experiment
+from codelm.run_dir import DIRECTORIES, MANIFEST, WORK, RunDir
+
+PATIENCE_SECONDS = 120
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """Sixty real files: a package of the standard library, with two near-copies."""
+    directory = tmp_path / "source"
+    directory.mkdir()
+    library = Path(sysconfig.get_paths()["stdlib"])
+    for path in sorted(library.glob("*.py"))[:60]:
+        (directory / path.name).write_bytes(path.read_bytes())
+    for path in sorted(directory.glob("c*.py"))[:2]:
+        (directory / f"copy_of_{path.name}").write_bytes(path.read_bytes() + b"\n# the end\n")
+    return directory
+
+
+def start(experiment: Experiment, path: Path) -> "subprocess.Popen[bytes]":
+    path.write_text(config.to_yaml(experiment))
+    program = Path(sys.executable).parent / "codelm"
+    with (path.parent / "driver.log").open("ab") as log:
+        return subprocess.Popen([program, "pipeline", path], stdout=log, stderr=log, start_new_session=True)
+
+
+def is_at_work(run_dir: RunDir, stage: str) -> bool:
+    """Whether the stage has begun: training is given time to write its first checkpoint."""
+    if stage == "pretrain":
+        return any(Path(run_dir.path(WORK)).rglob("checkpoint_*/*"))
+    return Path(run_dir.path(WORK, f"{DIRECTORIES[stage]}.json")).exists()
+
+
+def kill_in(stage: str, experiment: Experiment, path: Path, pause: float) -> None:
+    """Start the pipeline, wait until the stage is at work and a little longer, and kill the driver."""
+    run_dir = RunDir(experiment.run_dir)
+    driver = start(experiment, path)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not is_at_work(run_dir, stage):
+        assert driver.poll() is None, (path.parent / "driver.log").read_text()
+        assert time.monotonic() < deadline, f"{stage} did not begin"
+        time.sleep(0.02)
+    time.sleep(pause)
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.wait()
+
+
+def test_killed_in_each_stage(
+    ray_cluster: None, make_experiment: Callable[..., Experiment], source: Path, tmp_path: Path
+) -> None:
+    address = ray.get_runtime_context().gcs_address
+    common = [f"cluster.address={address}", "training.workers=2", "evaluation.problems=2"]
+    whole = make_experiment([*common, f"run_dir={tmp_path}/whole", "serving.port=8123"])
+    assert start(whole, tmp_path / "whole.yaml").wait() == 0, (tmp_path / "driver.log").read_text()
+
+    killed = make_experiment([*common, f"run_dir={tmp_path}/killed", "serving.port=8123"])
+    moments = random.Random(0)
+    unfinished = []
+    for stage in DIRECTORIES:
+        kill_in(stage, killed, tmp_path / "killed.yaml", pause=moments.uniform(0.0, 0.5))
+        if not (tmp_path / "killed" / DIRECTORIES[stage] / MANIFEST).exists():
+            unfinished.append(stage)
+    assert start(killed, tmp_path / "killed.yaml").wait() == 0, (tmp_path / "driver.log").read_text()
+
+    # A short stage may have ended within its pause; most are cut short.
+    assert len(unfinished) >= 5, unfinished
+    assert "pretrain" in unfinished
+    for stage, directory in DIRECTORIES.items():
+        first, second = RunDir(whole.run_dir).manifest(directory), RunDir(killed.run_dir).manifest(directory)
+        assert first is not None
+        assert second is not None
+        assert second.files == first.files, stage
+        assert second.metrics == first.metrics, stage
