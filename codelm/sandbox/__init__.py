@@ -1,1 +1,1 @@
-"""Runs untrusted programs in processes of their own."""
+"""Untrusted programs run here and nowhere else; `judge.py` says what holds them and what does not."""

