@@ -31,6 +31,7 @@ Redo = Annotated[
     str | None,
     typer.Option(metavar="STAGE", help="Make this stage and all that follow it again, even if finished."),
 ]
+RedoThis = Annotated[bool, typer.Option("--redo", help="Make it again, and drop what was made from it.")]
 
 app = typer.Typer(
     help="Train, evaluate and serve code-completion models on a Ray cluster.",
@@ -59,7 +60,7 @@ def pipeline(path: ConfigPath, overrides: Overrides = None, redo: Redo = None) -
 
 
 def _stage_command(name: str) -> Callable[..., None]:
-    def command(path: ConfigPath, overrides: Overrides = None, redo: bool = False) -> None:
+    def command(path: ConfigPath, overrides: Overrides = None, redo: RedoThis = False) -> None:
         experiment = config.load(path, overrides or [])
         from codelm.on_ray import pipeline as stages
         from codelm.summary import next_step, stage_result

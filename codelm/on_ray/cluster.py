@@ -14,6 +14,7 @@ from codelm.console import say
 from codelm.errors import UserError
 
 CONNECT_SECONDS = 3.0
+REMEDY = "Start one there with `ray start --head`, or leave the address out to run on this machine."
 
 
 @contextmanager
@@ -33,7 +34,10 @@ def connected(cluster: Cluster) -> Iterator[None]:
         check_answers(address)
     quiet_libraries()
     if address is not None:
-        ray.init(address=address, logging_level=logging.WARNING, log_to_driver=False)
+        try:
+            ray.init(address=address, logging_level=logging.WARNING, log_to_driver=False)
+        except ConnectionError as error:
+            raise UserError(f"cluster.address {address!r}: no cluster to connect to ({error}). {REMEDY}") from error
     else:
         # The dashboard stays on: Ray Train's placement-group cleaner asks it which runs have ended.
         context = ray.init(
@@ -58,10 +62,7 @@ def check_answers(address: str) -> None:
     try:
         socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
     except (OSError, ValueError) as error:
-        raise UserError(
-            f"cluster.address {address!r} does not answer: {error}. Start a cluster there with `ray start --head`, "
-            "or leave the address out to run on this machine."
-        ) from error
+        raise UserError(f"cluster.address {address!r} does not answer: {error}. {REMEDY}") from error
 
 
 def quiet_libraries() -> None:
