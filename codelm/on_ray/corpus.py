@@ -1,0 +1,211 @@
+"""The corpus stage: source files -> clean, deduplicated Parquet.
+
+Ray Data reads and annotates the files; of that only (band, id) rows cross the cluster, dealt out by band to
+tasks that find shared bands. Groups of candidates are then judged, and shards written, by tasks that read
+the texts again. The driver holds a row without text for each file.
+"""
+
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray
+
+from codelm.config import Corpus, Experiment
+from codelm.console import progress, say
+from codelm.corpus.annotate import TOKENIZER_FILE, Annotator
+from codelm.corpus.card import card
+from codelm.corpus.ledger import Decisions, decide, first_copies
+from codelm.corpus.near_dedup import (
+    Candidate,
+    Verdict,
+    band_members,
+    batched,
+    by_partition,
+    groups,
+    judge,
+    shared_bands,
+)
+from codelm.corpus.shards import cut, read_again, shard_path, write_json, write_shard, write_table
+from codelm.corpus.shingles import U64, shingle_set
+from codelm.corpus.sources import check_source, chunks, listing, listing_digest
+from codelm.errors import UserError
+from codelm.on_ray.stage import Context, Outcome, Stage
+from codelm.on_ray.tasks import gather, use_threads
+from codelm.run_dir import RunDir, digest_of
+
+SMALLEST_BLOCK, LARGEST_BLOCK = 1 << 20, 64 << 20
+"""Bytes of source files that one annotation task takes."""
+BLOCKS_PER_CPU = 8
+JUDGED_TOGETHER = 16 << 20
+"""Bytes of candidates that one task judges, unless one group has more."""
+SETS_IN_MEMORY = 4096
+"""Shingle sets that a judging task keeps; others are made again from their files."""
+
+
+def check(experiment: Experiment) -> None:
+    """Raise UserError for a source or a filter's tokenizer that cannot be used."""
+    for source in experiment.corpus.sources:
+        check_source(source, experiment.corpus.include)
+    directory = experiment.corpus.filters.tokenizer
+    if directory is not None and not (Path(directory) / TOKENIZER_FILE).is_file():
+        raise UserError(
+            f"corpus.filters.tokenizer: no {TOKENIZER_FILE} in {directory!r}. Name a directory that the tokenizer "
+            "stage or `save_pretrained` made, or leave it out."
+        )
+
+
+def sources(experiment: Experiment) -> dict[str, str]:
+    """Digests of the sources' listings and of the filter's tokenizer."""
+    corpus = experiment.corpus
+    digests = {f"source {source}": listing_digest(source, corpus.include) for source in corpus.sources}
+    if corpus.filters.tokenizer is not None:
+        digests["filter tokenizer"] = digest_of((Path(corpus.filters.tokenizer) / TOKENIZER_FILE).read_text())
+    return digests
+
+
+def run(context: Context) -> Outcome:
+    """Make the corpus in the context's workspace."""
+    experiment, corpus = context.experiment, context.experiment.corpus
+    listed = listing(corpus.sources, corpus.include)
+    say("corpus", f"{len(listed):,} files in {', '.join(corpus.sources)}")
+    files, members = _annotate(listed, Annotator(corpus, experiment.seed))
+    verdicts = _near_duplicates(files, members, corpus)
+    decisions = decide(files, verdicts)
+    dropped = {reason: entry["files"] for reason, entry in decisions.ledger["dropped"].items()}
+    explanation = ", ".join(
+        f"{reason} {count:,}" for reason, count in sorted(dropped.items(), key=lambda item: -item[1])
+    )
+    if not len(decisions.kept):
+        raise UserError(f"corpus: no file is kept ({explanation}); loosen corpus.filters or name other sources")
+    say("corpus", f"{len(decisions.kept):,} files kept; dropped: {explanation or 'none'}")
+    _write(context, decisions)
+    ledger = decisions.ledger
+    return Outcome(
+        metrics={
+            "files_in": ledger["input"]["files"],
+            "bytes_in": ledger["input"]["bytes"],
+            "files_kept": ledger["kept"]["files"],
+            "bytes_kept": ledger["kept"]["bytes"],
+            "dropped": dropped,
+            "near_duplicate_clusters": len({verdict.cluster for verdict in verdicts if verdict.witness is not None}),
+        }
+    )
+
+
+def _annotate(listed: pa.Table, annotator: Annotator) -> tuple[pa.Table, list[list[Any]]]:
+    """Annotate all files.
+
+    Returns:
+        Listing and annotations (but the bands) side by side, in the order of the listing; and for each
+        partition of the bands, references to its rows (`near_dedup.MEMBERS`).
+    """
+    cpus = int(ray.cluster_resources()["CPU"])
+    share = sum(listed["size"].to_pylist()) // (cpus * BLOCKS_PER_CPU)
+    blocks = chunks(listed, min(max(share, SMALLEST_BLOCK), LARGEST_BLOCK))
+    dataset = ray.data.from_arrow(blocks).map_batches(
+        partial(_annotate_block, annotator), batch_size=None, batch_format="pyarrow"
+    )
+    deal: Any = _deal_bands.options(num_returns=1 + cpus)
+    outputs = []
+    with progress("corpus", "files", len(listed)) as advance:
+        done = 0
+        for bundle in dataset.iter_internal_ref_bundles():
+            outputs += [deal.remote(entry.ref, cpus) for entry in bundle.blocks]
+            done += bundle.num_rows() or 0
+            advance(done, "read and filtered")
+    annotations = pa.concat_tables(gather([output[0] for output in outputs])).sort_by("index").drop_columns("index")
+    files = listed
+    for name in annotations.column_names:
+        files = files.append_column(name, annotations[name])
+    return files, [[output[1 + part] for output in outputs] for part in range(cpus)]
+
+
+def _annotate_block(annotator: Annotator, block: pa.Table) -> pa.Table:
+    use_threads(1)
+    return annotator(block)
+
+
+@ray.remote
+def _deal_bands(annotations: pa.Table, partitions: int) -> list[pa.Table]:
+    return [annotations.drop_columns("bands"), *by_partition(band_members(annotations), partitions)]
+
+
+@ray.remote
+def _shared_bands(*parts: pa.Table) -> pa.Table:
+    return shared_bands(pa.concat_tables(parts))
+
+
+def _near_duplicates(files: pa.Table, members: list[list[Any]], corpus: Corpus) -> list[Verdict]:
+    """Judge all files that share a band with another one."""
+    shared = pa.concat_tables(gather([_shared_bands.remote(*parts) for parts in members]))
+    copies = first_copies(files)
+    candidates = copies.filter(pc.is_in(copies["id"], shared["id"].combine_chunks()))
+    by_id = {row["id"]: row for row in candidates.to_pylist()}
+    batches = batched(groups(shared, {key: row["text_bytes"] for key, row in by_id.items()}), JUDGED_TOGETHER)
+    settings = corpus.near_dedup
+    tasks = []
+    for batch in batches:
+        located = {candidate.id: by_id[candidate.id] for group in batch for candidate in group}
+        tasks.append(_judge.remote(batch, located, settings.shingle_words, settings.threshold))
+    ended = 0
+    with progress("corpus", "files", len(by_id)) as advance:
+
+        def finished(place: int) -> None:
+            nonlocal ended
+            ended += sum(map(len, batches[place]))
+            advance(ended, "compared with those like them")
+
+        return [verdict for verdicts in gather(tasks, finished) for verdict in verdicts]
+
+
+@ray.remote
+def _judge(
+    batch: list[list[Candidate]], located: dict[str, dict[str, Any]], words: int, threshold: float
+) -> list[Verdict]:
+    @lru_cache(maxsize=SETS_IN_MEMORY)
+    def load(content_id: str) -> U64:
+        return shingle_set(read_again(located[content_id]).encode(), words)
+
+    return [verdict for group in batch for verdict in judge(group, load, threshold)]
+
+
+def _write(context: Context, decisions: Decisions) -> None:
+    """Write shards, the list of dropped files, the ledger and the card."""
+    experiment, run_dir, workspace = context.experiment, context.run_dir, context.workspace
+    run_dir.fs.create_dir(f"{workspace}/data")
+    shards = cut(decisions.kept, experiment.corpus.shards)
+    tasks = [_write_shard.remote(run_dir, shard_path(workspace, number), shard) for number, shard in enumerate(shards)]
+    written = 0
+    with progress("corpus", "files", len(decisions.kept)) as advance:
+
+        def finished(place: int) -> None:
+            nonlocal written
+            written += len(shards[place])
+            advance(written, "written")
+
+        gather(tasks, finished)
+    write_table(run_dir.fs, f"{workspace}/dropped.parquet", decisions.dropped)
+    write_json(run_dir.fs, f"{workspace}/ledger.json", decisions.ledger)
+    with run_dir.fs.open_output_stream(f"{workspace}/README.md") as out:
+        out.write(card(experiment.corpus, experiment.seed, decisions.ledger).encode())
+
+
+@ray.remote
+def _write_shard(run_dir: RunDir, path: str, files: pa.Table) -> None:
+    write_shard(run_dir.fs, path, files)
+
+
+STAGE = Stage(
+    name="corpus",
+    inputs=(),
+    config=lambda experiment: {
+        "corpus": experiment.corpus.model_dump(mode="json"),
+        "seed": experiment.seed,
+    },
+    run=run,
+    check=check,
+    sources=sources,
+)

@@ -1,0 +1,48 @@
+"""Waits for Ray tasks: results in the order asked for, progress, and the user's mistakes as they were raised."""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import ray
+from ray.exceptions import RayTaskError
+
+from codelm.errors import UserError
+
+
+def gather(references: Sequence[Any], finished: Callable[[int], None] = lambda place: None) -> list[Any]:
+    """The results of tasks, in the order of `references`.
+
+    Args:
+        references: one object reference a task.
+        finished: told the place of each task as it ends.
+
+    Raises:
+        UserError: a task raised one; the others are cancelled.
+    """
+    places = {reference: place for place, reference in enumerate(references)}
+    waiting = list(references)
+    try:
+        while waiting:
+            done, waiting = ray.wait(waiting, num_returns=1, fetch_local=False)
+            ray.get(done)
+            for reference in done:
+                finished(places[reference])
+        return list(ray.get(list(references)))
+    except RayTaskError as error:
+        for reference in waiting:
+            ray.cancel(reference)
+        if isinstance(error.cause, UserError):
+            raise error.cause from None
+        raise
+
+
+def use_threads(count: int) -> None:
+    """Let the Rust libraries of this worker (tokenizers, rensa) use so many threads, if they have not started."""
+    os.environ["RAYON_NUM_THREADS"] = str(count)
+    os.environ["TOKENIZERS_PARALLELISM"] = "true" if count > 1 else "false"
+
+
+def largest_node_cpus() -> int:
+    """The most CPUs that one machine of the cluster offers."""
+    return max(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
