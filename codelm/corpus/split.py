@@ -1,6 +1,7 @@
 """Which documents are held out for validation."""
 
 from codelm.corpus.hashing import coin
+from codelm.errors import UserError
 
 
 def is_held_out(seed: int, cluster: str, fraction: float) -> bool:
@@ -14,3 +15,21 @@ def is_held_out(seed: int, cluster: str, fraction: float) -> bool:
         fraction: the expected share of the clusters that is held out.
     """
     return coin(seed, "validation", cluster) < fraction
+
+
+def check_both_sides(train: int, held_out: int, fraction: float) -> None:
+    """Raise UserError unless both splits have a document.
+
+    Args:
+        train: documents to train on.
+        held_out: documents held out.
+        fraction: the share that was to be held out.
+    """
+    if train and held_out:
+        return
+    what = "leaves nothing to train on" if held_out else "holds out none"
+    change = "lower" if held_out else "raise"
+    raise UserError(
+        f"data.validation_fraction: {fraction} {what} of {train + held_out} documents (near-duplicates stay on one "
+        f"side); {change} it, set another seed, or add files to corpus.sources"
+    )
