@@ -1,1 +1,1 @@
-"""Model shapes and their export in Hugging Face format."""
+"""Model shapes: from the config to an initialised Hugging Face model."""

@@ -1,0 +1,46 @@
+"""Stage `export`: the trained model as a plain Hugging Face directory with a model card."""
+
+import tempfile
+from pathlib import Path
+
+import pyarrow.fs as pafs
+
+from codelm.on_ray.stage import Context, Outcome, Stage
+from codelm.run_dir import DIRECTORIES
+
+DESCRIBED = ("corpus", "tokenizer", "pack", "pretrain")
+"""The stages that the model card tells of."""
+
+
+def run(context: Context) -> Outcome:
+    """Write the directory."""
+    # They load torch, which takes seconds that the check of the other stages need not wait for.
+    from transformers.utils.logging import disable_progress_bar
+
+    from codelm.modeling.export import export, model_card
+
+    disable_progress_bar()
+    manifests = {name: context.run_dir.manifest(DIRECTORIES[name]) for name in DESCRIBED}
+    made = {
+        name: {"config": manifest.config, "metrics": manifest.metrics}
+        for name, manifest in manifests.items()
+        if manifest is not None
+    }
+    trained = manifests["pretrain"]
+    assert trained is not None, "an input of the stage"
+    parameters = trained.metrics["parameters"]
+    with tempfile.TemporaryDirectory(prefix="codelm-export-") as name:
+        directory = Path(name)
+        export(context.local_input("pretrain"), context.local_input("tokenizer"), trained.facts["precision"], directory)
+        (directory / "README.md").write_text(model_card(context.experiment.name, made, parameters))
+        size = (directory / "model.safetensors").stat().st_size
+        pafs.copy_files(name, context.workspace, destination_filesystem=context.run_dir.fs)
+    return Outcome(metrics={"parameters": parameters, "bytes": size})
+
+
+STAGE = Stage(
+    name="export",
+    inputs=("pretrain", "tokenizer"),
+    config=lambda experiment: {"name": experiment.name},
+    run=run,
+)

@@ -1,0 +1,167 @@
+"""Stage `pretrain`: train a model from scratch on the packed corpus with Ray Train."""
+
+import logging
+import math
+import os
+from typing import Any
+
+import pyarrow.fs as pafs
+import ray
+from ray._private.accelerators import get_accelerator_manager_for_resource
+
+from codelm.config import Experiment
+from codelm.console import say
+from codelm.errors import UserError
+from codelm.on_ray.progress import board
+from codelm.on_ray.stage import Context, Outcome, Stage
+
+ACCELERATORS = {"gpu": "GPU", "tpu": "TPU"}
+"""What the config calls an accelerator -> the resource of Ray that stands for it."""
+
+NOT_PART_OF_THE_RESULT = frozenset({"log_every", "checkpoint_every", "keep_checkpoints", "max_failures"})
+"""Keys of the section `training` that may change between an interruption and the rerun."""
+
+CHECKPOINTS = "checkpoints"
+
+
+def run(context: Context) -> Outcome:
+    """Train, going on from the last complete checkpoint if there is one."""
+    # They load torch, which takes seconds that the check of the other stages need not wait for.
+    from ray.train import CheckpointConfig, FailureConfig, RunConfig
+    from ray.train.torch import TorchTrainer
+
+    from codelm.on_ray.pretrain_worker import Assignment, train
+    from codelm.training.checkpoint import latest_complete
+    from codelm.training.curve import Point, draw, to_lines, validations
+
+    experiment, fs = context.experiment, context.run_dir.fs
+    training = experiment.training
+    accelerator = resolve_accelerator(experiment)
+    root = f"{context.workspace}/{CHECKPOINTS}"
+    resume = latest_complete(fs, root, training.workers)
+    if resume is not None:
+        say("pretrain", f"going on from step {int(resume.rpartition('-')[2]):,}")
+    make_trainer: Any = TorchTrainer  # its annotations are those of Ray Train V1
+    with board("pretrain", "steps", training.steps) as progress:
+        trainer = make_trainer(
+            train,
+            train_loop_config={
+                "assignment": Assignment(experiment, context.run_dir, context.workspace, accelerator, resume),
+                "tracked": context.tracked,
+                "board": progress,
+            },
+            scaling_config=scaling(experiment, accelerator),
+            run_config=RunConfig(
+                # Ray resumes a run of an equal name from a snapshot that it rewrites in place, so that a kill
+                # at the wrong moment leaves half of one. A name of its own for each try leaves that out.
+                name=_new_attempt(fs, root),
+                storage_path=root,
+                storage_filesystem=fs,
+                failure_config=FailureConfig(max_failures=training.max_failures),
+                checkpoint_config=CheckpointConfig(num_to_keep=training.keep_checkpoints),
+            ),
+        )
+        logging.getLogger("ray.train").setLevel(logging.ERROR)
+        told = trainer.fit().return_value
+    if "error" in told:
+        raise UserError(told["error"])
+    curve = [Point(*values) for values in told["curve"]]
+    entropy = told["unigram_entropy"]
+    with fs.open_output_stream(f"{context.workspace}/curve.jsonl") as out:
+        out.write(to_lines(curve).encode())
+    with fs.open_output_stream(f"{context.workspace}/loss_curve.png") as out:
+        draw(curve, entropy, out)
+    context.tracked.log_text(to_lines(curve), "curve.jsonl")
+    fs.delete_dir(root)
+    measured = validations(curve)
+    tokens = training.steps * training.batch_size * experiment.data.sequence_length
+    return Outcome(
+        metrics={
+            "parameters": told["parameters"],
+            "steps": training.steps,
+            "tokens": tokens,
+            "epochs": round(tokens / told["training_tokens"], 4),
+            "initial_validation_loss": measured[0][1],
+            "validation_loss": measured[-1][1],
+            "validation_perplexity": math.exp(measured[-1][1]),
+            "unigram_entropy": entropy,
+        },
+        facts={"engine": training.engine, "workers": training.workers, **told["facts"]},
+    )
+
+
+def scaling(experiment: Experiment, accelerator: str) -> Any:
+    """Ray Train's ScalingConfig: one process for each accelerator, or one CPU of Ray's for each process."""
+    from ray.train import ScalingConfig
+
+    make: Any = ScalingConfig  # its annotations are those of Ray Train V1
+    return make(num_workers=experiment.training.workers, use_gpu=accelerator == "gpu", use_tpu=accelerator == "tpu")
+
+
+def resolve_accelerator(experiment: Experiment) -> str:
+    """`cpu`, `gpu` or `tpu`: what to train on. `auto` takes what the cluster has, GPUs first.
+
+    Raises:
+        UserError: the cluster has not got what the config demands.
+    """
+    has = ray.cluster_resources() if ray.is_initialized() else {kind: _on_this_machine(kind) for kind in ("GPU", "TPU")}
+    if experiment.accelerator == "auto":
+        return next((name for name, resource in ACCELERATORS.items() if has.get(resource, 0) >= 1), "cpu")
+    resource = ACCELERATORS.get(experiment.accelerator)
+    if resource is not None and not has.get(resource, 0):
+        raise UserError(
+            f"accelerator: {experiment.accelerator}, but there is no {resource} here; "
+            "set accelerator: auto, or cluster.address to a cluster that has one"
+        )
+    return experiment.accelerator
+
+
+def check(experiment: Experiment) -> None:
+    """Refuse what this machine cannot do, if the training is to run on it, and what no machine can."""
+    training = experiment.training
+    if experiment.accelerator == "tpu" and training.engine == "deepspeed":
+        raise UserError("training.engine: deepspeed does not run on TPUs; set training.engine: torch")
+    if experiment.cluster.address is not None or "RAY_ADDRESS" in os.environ:
+        return
+    accelerator = resolve_accelerator(experiment)
+    resource = ACCELERATORS.get(accelerator, "CPU")
+    has = int(ray.cluster_resources().get(resource, 0)) if ray.is_initialized() else _started_here(experiment, resource)
+    if training.workers > has:
+        raise UserError(
+            f"training.workers: {training.workers} on {accelerator}, but there are {has} {resource}s here; lower it"
+        )
+
+
+def _started_here(experiment: Experiment, resource: str) -> int:
+    """How many of a resource a cluster has that is started on this machine for the experiment."""
+    if resource == "CPU":
+        return experiment.cluster.num_cpus or os.cpu_count() or 1
+    return _on_this_machine(resource)
+
+
+def _on_this_machine(resource: str) -> int:
+    """How many accelerators Ray will find when it starts here."""
+    manager = get_accelerator_manager_for_resource(resource)
+    return manager.get_current_node_num_accelerators() if manager is not None else 0
+
+
+def _new_attempt(fs: pafs.FileSystem, root: str) -> str:
+    """A name that no try to train before this one has had."""
+    taken = fs.get_file_info(pafs.FileSelector(root, allow_not_found=True))
+    return f"attempt-{1 + max((int(info.base_name.rpartition('-')[2]) for info in taken), default=0)}"
+
+
+STAGE = Stage(
+    name="pretrain",
+    inputs=("pack", "tokenizer"),
+    config=lambda experiment: {
+        "seed": experiment.seed,
+        "accelerator": experiment.accelerator,
+        "sequence_length": experiment.data.sequence_length,
+        "model": experiment.model.model_dump(mode="json"),
+        "training": experiment.training.model_dump(mode="json", exclude=set(NOT_PART_OF_THE_RESULT)),
+    },
+    run=run,
+    check=check,
+    continues=True,
+)
