@@ -1,0 +1,149 @@
+"""What every engine can do: take requests at any time, and move all of them on by one step.
+
+The protocol is that of engines with continuous batching (vLLM's `add_request`, `step`, `abort_request`;
+OpenVINO GenAI's `add_request`, `step`, `cancel`), so that evaluation and serving need know no other.
+"""
+
+import importlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from codelm.inference.codec import Codec
+
+FinishReason = Literal["stop", "length"]
+
+ENGINES = {"transformers": "codelm.inference.transformers_engine"}
+"""Engine name -> its module, imported when it is asked for; the module has `load(model_dir, device, max_batch)`."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One completion to generate.
+
+    Attributes:
+        prompt: token ids; or text, in which special tokens count as plain text.
+        max_new_tokens: at most so many.
+        temperature: 0 takes the likeliest token each time.
+        top_p: sample among the likeliest tokens whose probabilities reach this sum.
+        stop: the text ends before the first of these.
+        seed: with the prompt and `index` it decides every draw, whatever else runs beside.
+        index: tells several completions of one prompt and seed apart.
+    """
+
+    prompt: str | tuple[int, ...]
+    max_new_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    stop: tuple[str, ...] = ()
+    seed: int = 0
+    index: int = 0
+
+
+@dataclass(frozen=True)
+class Delta:
+    """What a step added to one completion. Texts and ids joined in order are the completion's.
+
+    Attributes:
+        text: whole characters, safe to show: never part of a stop string, never a special token.
+        token_ids: what was generated, stop strings included, the end-of-text token not.
+        finish_reason: set on the last delta: `stop` for a stop string or end of text, `length` at the limit.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: FinishReason | None = None
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A finished completion."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: FinishReason
+    prompt_tokens: int
+
+    @property
+    def completion_tokens(self) -> int:
+        """How many tokens were generated."""
+        return len(self.token_ids)
+
+
+class Engine(Protocol):
+    """Generates text. Not safe for several threads: one of them calls all methods, or they hold a lock."""
+
+    @property
+    def codec(self) -> Codec:
+        """The model's tokenizer."""
+
+    @property
+    def max_positions(self) -> int:
+        """Prompt and completion together have at most so many tokens."""
+
+    def busy(self) -> bool:
+        """Whether any request is unfinished."""
+
+    def add(self, request: Request) -> int:
+        """Take a request and return the number that its deltas carry.
+
+        Raises:
+            ValueError: the prompt is empty, has unknown ids, or leaves no room for `max_new_tokens`.
+        """
+
+    def step(self) -> list[tuple[int, Delta]]:
+        """Generate the next token of the running requests; what each gained, by number."""
+
+    def cancel(self, number: int) -> None:
+        """Forget a request; nothing happens if it has finished."""
+
+
+def load_engine(name: str, model_dir: str | Path, device: str = "cpu", max_batch: int = 32) -> Engine:
+    """Load a model into an engine.
+
+    Args:
+        name: a key of `ENGINES`.
+        model_dir: a directory in Hugging Face format, with a `tokenizer.json`.
+        device: as torch names it.
+        max_batch: requests that run together; more wait.
+    """
+    engine: Engine = importlib.import_module(ENGINES[name]).load(Path(model_dir), device, max_batch)
+    return engine
+
+
+def generate(engine: Engine, requests: Sequence[Request]) -> list[Completion]:
+    """Complete requests together, in an engine that has no other work."""
+    assert not engine.busy()
+    numbers = [engine.add(request) for request in requests]
+    deltas: dict[int, list[Delta]] = {number: [] for number in numbers}
+    while engine.busy():
+        for number, delta in engine.step():
+            deltas[number].append(delta)
+    return [_join(engine, request, deltas[number]) for request, number in zip(requests, numbers, strict=True)]
+
+
+def stream(engine: Engine, request: Request) -> Iterator[Delta]:
+    """Complete one request, in an engine that has no other work, as its text becomes known.
+
+    Closing the iterator cancels the request.
+    """
+    assert not engine.busy()
+    number = engine.add(request)
+    try:
+        while engine.busy():
+            for _, delta in engine.step():
+                yield delta
+    finally:
+        engine.cancel(number)
+
+
+def _join(engine: Engine, request: Request, deltas: list[Delta]) -> Completion:
+    reason = deltas[-1].finish_reason
+    assert reason is not None
+    return Completion(
+        text="".join(delta.text for delta in deltas),
+        token_ids=tuple(token for delta in deltas for token in delta.token_ids),
+        finish_reason=reason,
+        prompt_tokens=len(engine.codec.prompt_ids(request.prompt)),
+    )

@@ -1,0 +1,49 @@
+"""Draws against the distribution they come from."""
+
+from collections import Counter
+
+import pytest
+import torch
+
+from codelm.inference.sampling import Draws, choose
+
+LOGITS = torch.log(torch.tensor([0.1, 0.5, 0.15, 0.25]))
+
+
+def test_draws_are_uniform() -> None:
+    draws = Draws(seed=1, index=0, prompt=(1, 2))
+    values = torch.tensor([draws.uniform(position) for position in range(10_000)])
+    assert values.min() >= 0
+    assert values.max() < 1
+    # Standard errors: sqrt(1/12 / 10^4) = .003 for the mean, 0.0009 for the variance.
+    assert values.mean() == pytest.approx(0.5, abs=0.01)
+    assert values.var() == pytest.approx(1 / 12, abs=0.004)
+
+
+def test_frequencies_are_the_probabilities() -> None:
+    draws = Draws(seed=1, index=0, prompt=())
+    number = 4000
+    tokens = choose(
+        LOGITS.expand(number, 4), [1.0] * number, [1.0] * number, [draws.uniform(place) for place in range(number)]
+    )
+    counts = Counter(tokens)
+    # Largest standard error: sqrt(.5 * .5 / 4000) = .008.
+    for token, probability in enumerate([0.1, 0.5, 0.15, 0.25]):
+        assert counts[token] / number == pytest.approx(probability, abs=0.03)
+
+
+def test_top_p_keeps_the_fewest_that_reach_it() -> None:
+    grid = [step / 100 for step in range(100)]
+    for top_p, kept in ((0.4, {1}), (0.6, {1, 3}), (0.8, {1, 3, 2}), (1.0, {0, 1, 2, 3})):
+        tokens = choose(LOGITS.expand(100, 4), [1.0] * 100, [top_p] * 100, grid)
+        assert set(tokens) == kept
+
+
+def test_temperature_zero_is_the_largest_logit_beside_sampled_rows() -> None:
+    assert choose(LOGITS.expand(3, 4), [0.0, 1.0, 0.0], [1.0] * 3, [0.99] * 3) == [1, 0, 1]
+
+
+def test_the_end_of_the_scale_is_a_token_with_a_probability() -> None:
+    almost_one = 1 - 2.0**-53
+    logits = torch.tensor([[0.0, -float("inf"), -1.0, -float("inf")]])
+    assert choose(logits, [1.0], [1.0], [almost_one]) == [2]
