@@ -5,6 +5,8 @@ The shapes are those that every inference engine loads: plain GPT-2 without Code
 multi-query attention (SantaCoder), and Llama with grouped-query attention.
 """
 
+from typing import Any
+
 import torch
 from torch import nn
 from transformers import (
@@ -36,7 +38,7 @@ def model_config(model: Model, vocab_size: int) -> PretrainedConfig:
         vocab_size: tokens in the vocabulary, special tokens included.
     """
     end = SPECIAL_TOKENS.index(END_OF_TEXT)
-    tokens = {"bos_token_id": end, "eos_token_id": end, "pad_token_id": end}
+    tokens: dict[str, Any] = {"bos_token_id": end, "eos_token_id": end, "pad_token_id": end}
     if model.architecture == "llama":
         return LlamaConfig(
             vocab_size=vocab_size,

@@ -1,0 +1,37 @@
+"""Small packed data with something to learn: the next token follows from the last one, most of the time."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+
+def write_packed(root: Path, vocab_size: int = 512, length: int = 64, train: int = 96, valid: int = 11) -> Path:
+    """Write `root/{train,valid}` in the form of the pack stage; returns `root`."""
+    generator = np.random.default_rng(7)
+    for split, sequences in (("train", train), ("valid", valid)):
+        tokens = np.zeros((sequences, length), dtype="<u2")
+        tokens[:, 0] = generator.integers(0, vocab_size, sequences)
+        for place in range(1, length):
+            follows = (5 * tokens[:, place - 1].astype(np.int64) + 3) % vocab_size
+            other = generator.integers(0, vocab_size, sequences)
+            tokens[:, place] = np.where(generator.random(sequences) < 0.9, follows, other)
+        directory = root / split
+        directory.mkdir(parents=True)
+        tokens.tofile(directory / "tokens.bin")
+        counts = np.bincount(tokens.reshape(-1), minlength=vocab_size) / tokens.size
+        seen = counts[counts > 0]
+        info = {
+            "dtype": "uint16",
+            "sequence_length": length,
+            "sequences": sequences,
+            "tokens": tokens.size,
+            "documents": sequences,
+            "bytes": tokens.size,
+            "dropped_tail_tokens": 0,
+            "vocab_size": vocab_size,
+            "eos_id": 0,
+            "unigram_entropy": float(-(seen * np.log(seen)).sum()),
+        }
+        (directory / "info.json").write_text(json.dumps(info))
+    return root
