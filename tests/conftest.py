@@ -6,9 +6,14 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import settings
 
 from codelm import config
 from codelm.config import Experiment
+
+# The same examples each time, and no limit on an example's time: machines are slow at times.
+settings.register_profile("codelm", derandomize=True, deadline=None)
+settings.load_profile("codelm")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
