@@ -58,10 +58,12 @@ class Annotator:
                 reasons.append(error.reason)
                 continue
             data = text.encode()
-            ids.append(content_id(data))
+            key = content_id(data)
+            reason = next(failures(text, key, self.corpus.filters, self.seed, count_tokens), None)
+            ids.append(key)
             sizes.append(len(data))
-            reasons.append(next(failures(text, content_id(data), self.corpus.filters, self.seed, count_tokens), None))
-            if reasons[-1] is None:
+            reasons.append(reason)
+            if reason is None:
                 passed[row] = data
         bands = self._bands(passed) if self.corpus.near_dedup.enabled else {}
         return pa.table(

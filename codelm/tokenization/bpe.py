@@ -6,7 +6,7 @@ learnt vocabulary holds none of them beside the real ones.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tokenizers import Tokenizer, decoders, pre_tokenizers
@@ -71,7 +71,6 @@ def plain(tokenizer_json: str) -> Tokenizer:
     return tokenizer
 
 
-def encode_plain(tokenizer: Tokenizer, text: str) -> list[int]:
-    """The ids of a text by a tokenizer of `plain`; none is special."""
-    ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
-    return ids
+def encode_plain(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
+    """The ids of each text by a tokenizer of `plain`; none is special."""
+    return [encoding.ids for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
