@@ -58,16 +58,22 @@ def progress(stage: str, unit: str, total: int | None = None) -> Iterator[Advanc
 
 
 def _plain_lines(stage: str, unit: str, total: int | None) -> Advance:
-    started = last = time.monotonic()
+    began: tuple[float, int] | None = None
+    printed = (time.monotonic(), 0)
 
     def advance(done: int, note: str) -> None:
-        nonlocal last
+        nonlocal began, printed
         now = time.monotonic()
-        if now - last < LINE_EVERY_SECONDS:
+        if began is None and done:
+            # The rate counts from the first units on: what came before is start-up.
+            began = (now, done)
+        if done == printed[1] or now - printed[0] < LINE_EVERY_SECONDS:
             return
-        last = now
+        printed = (now, done)
         of_total = f" of {total:,}" if total else ""
-        left = f", about {(now - started) / done * (total - done):.0f} s left" if total and done else ""
+        left = ""
+        if total and began and done > began[1]:
+            left = f", about {(now - began[0]) / (done - began[1]) * (total - done):.0f} s left"
         say(stage, f"{done:,}{of_total} {unit}{left}{'  ' + note if note else ''}")
 
     return advance

@@ -16,12 +16,16 @@ def test_plain_progress_is_a_line_now_and_then(
     now = [0.0]
     monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
     with console.progress("pretrain", "steps", total=100) as advance:
-        for step in range(1, 31):
-            now[0] = step
+        now[0] = 50
+        advance(0, "starting")
+        for step in range(1, 22):
+            now[0] = 50 + step
             advance(step, f"loss {step}")
+        now[0] = 100
+        advance(21, "nothing new")
     lines = capsys.readouterr().err.splitlines()
     assert lines == [
-        " pretrain  10 of 100 steps, about 90 s left  loss 10",
-        " pretrain  20 of 100 steps, about 80 s left  loss 20",
-        " pretrain  30 of 100 steps, about 70 s left  loss 30",
+        " pretrain  1 of 100 steps  loss 1",
+        " pretrain  11 of 100 steps, about 89 s left  loss 11",
+        " pretrain  21 of 100 steps, about 79 s left  loss 21",
     ]

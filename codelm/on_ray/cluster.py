@@ -71,5 +71,6 @@ def quiet_libraries() -> None:
     context.enable_progress_bars = False
     for noisy in ("ray.data", "ray.train", "ray.tune", "ray.serve"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    # A note at every start that token authentication is on, which is its default.
-    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
+    # Notes at every start: that progress bars are off, and that token authentication is on (the default).
+    for noisy in ("ray.data._internal.progress", "ray._private.authentication"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
