@@ -31,7 +31,7 @@ class TorchEngine:
         self._bf16 = precision == "bf16"
         self._replica: nn.Module = self._model
         if self.workers > 1:
-            self._replica = DistributedDataParallel(self._model, broadcast_buffers=False, gradient_as_bucket_view=True)
+            self._replica = DistributedDataParallel(self._model, gradient_as_bucket_view=True)
         if training.compile:
             self._replica.compile()
 

@@ -1,0 +1,80 @@
+"""What a worker process of the engine tests does: train with several engines in turn, and leave what came of it."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from codelm.config import Model, Training
+from codelm.modeling.build import build_model, model_config
+from codelm.training.checkpoint import Progress, read_progress, write_progress
+from codelm.training.data import open_packed
+from codelm.training.engine import make_engine
+from codelm.training.loop import Loop
+from codelm.training.precision import Precision
+
+SHAPE = Model(hidden_size=32, layers=2, heads=4, kv_heads=2, intermediate_size=64, max_positions=32)
+VOCAB_SIZE = 64
+RECIPE: dict[str, Any] = {
+    "steps": 50,
+    "batch_size": 8,
+    "micro_batch_size": 2,
+    "learning_rate": 1e-2,
+    "warmup_steps": 5,
+    "log_every": 7,
+    "validate_every": 25,
+    "validation_sequences": 9,
+    "checkpoint_every": 40,
+}
+
+
+def run_engine(
+    training: Training, data: Path, checkpoints: Path, resume: Path | None = None, precision: Precision = "fp32"
+) -> dict[str, Any]:
+    """Train; the curve, the gradient norms and the final weights. Checkpoints go to `checkpoints/<step>`."""
+    model = build_model(model_config(SHAPE, VOCAB_SIZE), seed=3)
+    engine = make_engine(model, training, precision, torch.device("cpu"))
+    norms: dict[int, float] = {}
+
+    def report(step: int, metrics: Mapping[str, float]) -> None:
+        norms[step] = metrics.get("gradient_norm", 0.0)
+
+    def save(progress: Progress) -> None:
+        directory = checkpoints / str(progress.step)
+        directory.mkdir(parents=True, exist_ok=True)
+        engine.save(directory)
+        if engine.rank == 0:
+            write_progress(directory, progress)
+        if dist.is_initialized():
+            dist.barrier()
+
+    progress = Progress()
+    if resume is not None:
+        engine.load(resume)
+        progress = read_progress(resume)
+    loop = Loop(engine, open_packed(data / "train"), open_packed(data / "valid"), training, 11, report, save)
+    loop.run(progress)
+    return {"curve": progress.curve, "norms": norms, "weights": engine.weights()}
+
+
+def work(rank: int, workers: int, root: Path, engines: dict[str, tuple[Training, Precision]]) -> None:
+    """Train with each engine from the start, and again from its first checkpoint.
+
+    Rank 0 leaves `<root>/<name>.pt` and `<root>/<name>-resumed.pt`.
+    """
+    torch.set_num_threads(1)
+    os.environ.update(LOCAL_RANK=str(rank))  # DeepSpeed asks for it; Ray Train sets it
+    dist.init_process_group("gloo", init_method=f"file://{root}/rendezvous", rank=rank, world_size=workers)
+    for name, (training, precision) in engines.items():
+        checkpoints = root / name
+        whole = run_engine(training, root / "data", checkpoints, precision=precision)
+        again = run_engine(
+            training, root / "data", root / "unused", checkpoints / str(training.checkpoint_every), precision
+        )
+        if rank == 0:
+            torch.save(whole, root / f"{name}.pt")
+            torch.save(again, root / f"{name}-resumed.pt")
+    dist.destroy_process_group()
