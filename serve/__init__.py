@@ -1,1 +1,1 @@
-"""The Ray Serve application: an OpenAI-compatible completion endpoint."""
+"""The completion endpoint: OpenAI's completions API on Ray Serve, in front of `codelm.inference`."""

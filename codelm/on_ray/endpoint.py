@@ -1,0 +1,149 @@
+"""Stage `endpoint`: the served model answers one real request. And `serve_forever`, for `codelm serve`."""
+
+import importlib
+import json
+import logging
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import ray
+from ray import serve
+from ray.serve.schema import LoggingConfig
+
+from codelm.config import Experiment
+from codelm.console import say
+from codelm.errors import UserError
+from codelm.on_ray.cluster import connected
+from codelm.on_ray.stage import Context, Outcome, Stage, published
+from codelm.run_dir import RunDir
+
+NAME = "endpoint"
+APPLICATION = "serve.app"
+"""Named, not imported: the application is above this package. Its `build` and `ServeArgs` are used."""
+
+REQUEST = {"prompt": "def add(a, b):\n    ", "temperature": 0, "max_tokens": 32}
+VOLATILE = ("id", "created")
+"""Keys of an answer that differ between equal answers."""
+READY_SECONDS = 300.0
+"""To load a model of some billions of parameters from a slow disk; a failure to load is told at once."""
+
+
+def check(experiment: Experiment) -> None:
+    """Refuse an address that is taken or not ours."""
+    host, port = experiment.serving.host, experiment.serving.port
+    try:
+        (family, kind, protocol, _, address), *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        with socket.socket(family, kind, protocol) as probe:
+            # As servers do: a connection that has just been closed does not count.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise UserError(
+            f"cannot serve at {host}:{port}: {error.strerror or error}. Set serving.port (or serving.host) to one "
+            "that is free, or stop what listens there."
+        ) from error
+
+
+def run(context: Context) -> Outcome:
+    """Serve the model, make one request over HTTP, keep question and answer, and shut down."""
+    body = {"model": context.experiment.name, **REQUEST}
+    with _served(context.experiment) as url:
+        response = httpx.post(f"{url}/v1/completions", json=body, timeout=READY_SECONDS)
+    response.raise_for_status()
+    answer = {key: value for key, value in response.json().items() if key not in VOLATILE}
+    for name, content in (("request.json", body), ("response.json", answer)):
+        with context.run_dir.fs.open_output_stream(f"{context.workspace}/{name}") as out:
+            out.write((json.dumps(content, indent=2, sort_keys=True) + "\n").encode())
+    return Outcome({"prompt": REQUEST["prompt"], "completion": answer["choices"][0]["text"]})
+
+
+def serve_forever(experiment: Experiment) -> None:
+    """Serve the published model until Ctrl-C.
+
+    Raises:
+        UserError: no model is published, or the address is taken.
+    """
+    published("export", RunDir(experiment.run_dir))
+    check(experiment)
+    with connected(experiment.cluster), _served(experiment) as url:
+        say("serve", f"{experiment.name} at {url}/v1, Ctrl-C to stop; try")
+        body = json.dumps({"model": experiment.name, **REQUEST})
+        say("serve", f"curl {url}/v1/completions -H 'Content-Type: application/json' -d '{body}'")
+        try:
+            while True:
+                time.sleep(1)
+        except KeyboardInterrupt:
+            say("serve", "stopping")
+
+
+@contextmanager
+def _served(experiment: Experiment) -> Iterator[str]:
+    """The application, ready to answer, on the connected cluster; its URL."""
+    serving = experiment.serving
+    quiet = LoggingConfig(log_level="WARNING", enable_access_log=False)
+    _silence_notes()
+    serve.start(
+        http_options={"host": serving.host, "port": serving.port},
+        logging_config=quiet,
+    )
+    _silence_notes()  # `start` has given the logger a level and a handler of its own
+    try:
+        application: Any = importlib.import_module(APPLICATION)
+        on_gpu = experiment.accelerator in ("auto", "gpu") and ray.cluster_resources().get("GPU", 0) >= 1
+        arguments = application.ServeArgs(
+            run_dir=RunDir(experiment.run_dir).uri,
+            model=experiment.name,
+            engine=serving.engine,
+            device="cuda" if on_gpu else "cpu",
+            replicas=serving.replicas,
+            max_ongoing_requests=serving.max_ongoing_requests,
+            max_queued_requests=serving.max_queued_requests,
+            max_prompt_tokens=serving.max_prompt_tokens,
+        )
+        serve.run(application.build(arguments), name=experiment.name, route_prefix="/", logging_config=quiet)
+        url = f"http://{serving.host}:{serving.port}"
+        _wait_until_ready(url)
+        yield url
+    finally:
+        serve.shutdown()
+
+
+def _wait_until_ready(url: str) -> None:
+    """Wait until `/health` says that the model is loaded.
+
+    Raises:
+        RuntimeError: it cannot be loaded, or is not loaded in time.
+    """
+    deadline = time.monotonic() + READY_SECONDS
+    said = "nothing"
+    while time.monotonic() < deadline:
+        try:
+            response = httpx.get(f"{url}/health", timeout=10)
+        except httpx.TransportError as error:
+            said = str(error)
+        else:
+            if response.status_code == 200:
+                return
+            said = response.text
+            if "engine_failed" in said:
+                break
+        time.sleep(0.2)
+    raise RuntimeError(f"the endpoint at {url} is not ready; it last said: {said}")
+
+
+def _silence_notes() -> None:
+    """Ray Serve tells of every step at INFO; warnings and errors stay."""
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+
+
+STAGE = Stage(
+    name=NAME,
+    inputs=("export",),
+    config=lambda experiment: {"name": experiment.name, "serving": {"engine": experiment.serving.engine}},
+    run=run,
+    check=check,
+)
