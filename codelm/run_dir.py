@@ -169,7 +169,7 @@ class RunDir:
         try:
             with self.fs.open_input_stream(self.path(directory, MANIFEST)) as source:
                 return Manifest(**json.loads(source.read()))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
 
     def workspace(self, directory: str) -> str:

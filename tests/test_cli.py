@@ -170,7 +170,7 @@ def busy_port() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-@pytest.mark.parametrize("command", ["pipeline", "endpoint", "serve"])
+@pytest.mark.parametrize("command", ["pipeline", "validate"])
 def test_port_in_use(
     codelm: Callable[..., tuple[int, str]], config_file: Path, tmp_path: Path, busy_port: int, command: str
 ) -> None:
@@ -179,6 +179,13 @@ def test_port_in_use(
     assert str(busy_port) in text
     assert "serving.port" in text
     assert untouched(tmp_path)
+
+
+def test_serving_before_there_is_a_model(codelm: Callable[..., tuple[int, str]], config_file: Path) -> None:
+    status, text = codelm("serve", config_file)
+    assert status == 2
+    assert "no model in" in text
+    assert "codelm export" in text
 
 
 def test_unknown_stage_to_redo(codelm: Callable[..., tuple[int, str]], config_file: Path) -> None:
@@ -194,4 +201,4 @@ def test_the_program_itself_exits_with_2(config_file: Path) -> None:
     )
     assert done.returncode == 2
     assert done.stdout == ""
-    assert "did you mean training.steps?" in done.stderr
+    assert "trainig: unknown key; did you mean training?" in done.stderr
