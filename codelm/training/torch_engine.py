@@ -77,9 +77,7 @@ class TorchEngine:
 
     def weights(self) -> dict[str, Tensor]:
         """See `Engine`."""
-        return {
-            name: parameter.detach().float().cpu().contiguous() for name, parameter in self._model.named_parameters()
-        }
+        return {name: parameter.detach().float().cpu().clone() for name, parameter in self._model.named_parameters()}
 
     def _autocast(self) -> AbstractContextManager[None]:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16)
