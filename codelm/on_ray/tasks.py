@@ -9,6 +9,8 @@ from ray.exceptions import RayTaskError
 
 from codelm.errors import UserError
 
+POLL_SECONDS = 0.5
+
 
 def gather(references: Sequence[Any], finished: Callable[[int], None] = lambda place: None) -> list[Any]:
     """The results of tasks, in the order of `references`.
@@ -24,7 +26,8 @@ def gather(references: Sequence[Any], finished: Callable[[int], None] = lambda p
     waiting = list(references)
     try:
         while waiting:
-            done, waiting = ray.wait(waiting, num_returns=1, fetch_local=False)
+            # All that are ready at once: asking for one at a time is quadratic in the number of tasks.
+            done, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=POLL_SECONDS, fetch_local=False)
             ray.get(done)
             for reference in done:
                 finished(places[reference])

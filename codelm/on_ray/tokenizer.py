@@ -68,7 +68,7 @@ def _train(
     text_bytes = tokens = 0
     for document in documents(held_out=True):
         text_bytes += len(document.content.encode())
-        tokens += len(bpe.encode_plain(plain, document.content))
+        tokens += len(bpe.encode_plain(plain, [document.content])[0])
     check_both_sides(read[False], read[True], fraction)
     return {
         "vocab_size": tokenizer.get_vocab_size(),
