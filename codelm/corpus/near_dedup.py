@@ -164,6 +164,6 @@ def _sharing(file: Candidate, members: dict[int, list[str]]) -> Iterable[str]:
 
 def _similarity(a: U64, b: U64, threshold: float) -> float:
     """Jaccard similarity, or 0 where the sizes alone keep it below the threshold."""
-    if min(len(a), len(b)) < threshold * max(len(a), len(b)):
+    if min(len(a), len(b)) / max(len(a), len(b)) < threshold:
         return 0.0
     return jaccard(a, b)

@@ -185,7 +185,7 @@ def test_standard_library_files_and_clones_against_brute_force(tmp_path: Path, t
     alike = [
         (a, b, exact)
         for a, b in itertools.combinations(names, 2)
-        if min(len(sets[a]), len(sets[b])) >= threshold * max(len(sets[a]), len(sets[b]))
+        if min(len(sets[a]), len(sets[b])) / max(len(sets[a]), len(sets[b])) >= threshold
         and (exact := jaccard(sets[a], sets[b])) >= threshold
     ]
     assert len(alike) > 50
