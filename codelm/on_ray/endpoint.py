@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import ray
 from ray import serve
+from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
 from ray.serve.schema import LoggingConfig
 
 from codelm.config import Experiment
@@ -28,6 +29,7 @@ APPLICATION = "serve.app"
 REQUEST = {"prompt": "def add(a, b):\n    ", "temperature": 0, "max_tokens": 32}
 VOLATILE = ("id", "created")
 """Keys of an answer that differ between equal answers."""
+SHUT_DOWN_SECONDS = 30.0
 READY_SECONDS = 300.0
 """To load a model of some billions of parameters from a slow disk; a failure to load is told at once."""
 
@@ -51,7 +53,7 @@ def check(experiment: Experiment) -> None:
 def run(context: Context) -> Outcome:
     """Serve the model, make one request over HTTP, keep question and answer, and shut down."""
     body = {"model": context.experiment.name, **REQUEST}
-    with _served(context.experiment) as url:
+    with served(context.experiment) as url:
         response = httpx.post(f"{url}/v1/completions", json=body, timeout=READY_SECONDS)
     response.raise_for_status()
     answer = {key: value for key, value in response.json().items() if key not in VOLATILE}
@@ -69,7 +71,7 @@ def serve_forever(experiment: Experiment) -> None:
     """
     published("export", RunDir(experiment.run_dir))
     check(experiment)
-    with connected(experiment.cluster), _served(experiment) as url:
+    with connected(experiment.cluster), served(experiment) as url:
         say("serve", f"{experiment.name} at {url}/v1, Ctrl-C to stop; try")
         body = json.dumps({"model": experiment.name, **REQUEST})
         say("serve", f"curl {url}/v1/completions -H 'Content-Type: application/json' -d '{body}'")
@@ -81,8 +83,18 @@ def serve_forever(experiment: Experiment) -> None:
 
 
 @contextmanager
-def _served(experiment: Experiment) -> Iterator[str]:
-    """The application, ready to answer, on the connected cluster; its URL."""
+def served(experiment: Experiment) -> Iterator[str]:
+    """The application, ready to answer, on the connected cluster; its URL.
+
+    Raises:
+        UserError: Serve is in use on this cluster.
+        RuntimeError: the model cannot be loaded.
+    """
+    if _controller() is not None:
+        raise UserError(
+            "Ray Serve runs on this cluster already, for other applications; add this one to them with "
+            "`serve deploy` and a file like serve/config.yaml, or take another cluster.address"
+        )
     serving = experiment.serving
     quiet = LoggingConfig(log_level="WARNING", enable_access_log=False)
     _silence_notes()
@@ -109,7 +121,7 @@ def _served(experiment: Experiment) -> Iterator[str]:
         _wait_until_ready(url)
         yield url
     finally:
-        serve.shutdown()
+        _shut_down()
 
 
 def _wait_until_ready(url: str) -> None:
@@ -133,6 +145,29 @@ def _wait_until_ready(url: str) -> None:
                 break
         time.sleep(0.2)
     raise RuntimeError(f"the endpoint at {url} is not ready; it last said: {said}")
+
+
+def _shut_down() -> None:
+    """End the application and Serve with it, which knows one address only.
+
+    `serve.shutdown` alone waits for an answer of a controller that ends itself, and Ray then prints that the call
+    failed; so the controller is told to end without an answer first.
+    """
+    controller = _controller()
+    if controller is not None:
+        ray.get(controller.graceful_shutdown.remote(wait=False))
+    deadline = time.monotonic() + SHUT_DOWN_SECONDS
+    while _controller() is not None and time.monotonic() < deadline:
+        time.sleep(0.1)
+    serve.shutdown()
+
+
+def _controller() -> Any:
+    """Serve's controller on this cluster, or None where Serve does not run."""
+    try:
+        return ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE)
+    except ValueError:
+        return None
 
 
 def _silence_notes() -> None:
