@@ -1,0 +1,245 @@
+import json
+import math
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ray
+from mlflow.tracking import MlflowClient
+from safetensors.numpy import load_file
+
+from codelm import config
+from codelm.config import Experiment
+from codelm.errors import UserError
+from codelm.on_ray import pretrain, stage
+from codelm.on_ray.pretrain import STAGE, resolve_accelerator, scaling
+from codelm.on_ray.stage import run_stage
+from codelm.run_dir import Manifest, RunDir
+from codelm.tracking import TrackedRun
+from tests.on_ray import killing
+from tests.training.packed import write_packed
+
+MakeExperiment = Callable[..., Experiment]
+
+RECIPE = {
+    "engine": "deepspeed",
+    "zero_stage": 1,
+    "workers": 2,
+    "steps": 12,
+    "batch_size": 8,
+    "micro_batch_size": 2,
+    "warmup_steps": 2,
+    "learning_rate": 3e-3,
+    "precision": "fp32",
+    "log_every": 1,
+    "validate_every": 6,
+    "checkpoint_every": 4,
+    "validation_sequences": 5,
+}
+
+
+def with_inputs(experiment: Experiment) -> Experiment:
+    """Publish what the stage reads."""
+    run_dir = RunDir(experiment.run_dir)
+    write_packed(Path(run_dir.workspace("packed")), experiment.tokenizer.vocab_size, experiment.data.sequence_length)
+    run_dir.publish("packed", Manifest("pack", {}, {}))
+    run_dir.workspace("tokenizer")
+    run_dir.publish("tokenizer", Manifest("tokenizer", {}, {}))
+    return experiment
+
+
+@dataclass(frozen=True)
+class Trained:
+    experiment: Experiment
+    manifest: Manifest
+    printed: str
+
+    @property
+    def directory(self) -> Path:
+        return Path(self.experiment.run_dir) / "pretrain"
+
+
+@pytest.fixture(scope="module")
+def trained(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """An uninterrupted run, by the whole path of a stage, in a process of its own standard error."""
+    root = tmp_path_factory.mktemp("trained")
+    tree = {
+        "name": "trained",
+        "run_dir": str(root / "run"),
+        "accelerator": "cpu",
+        "corpus": {"sources": [str(root)]},
+        "tokenizer": {"vocab_size": 512},
+        "data": {"sequence_length": 64},
+        "model": {"hidden_size": 64, "layers": 2, "heads": 4, "intermediate_size": 128, "max_positions": 64},
+        "training": RECIPE,
+    }
+    experiment = with_inputs(config.parse(tree, "the test's"))
+    with (root / "stderr").open("w") as out:
+        standard_error, sys.stderr = sys.stderr, out
+        try:
+            manifest = run_stage(STAGE, experiment, RunDir(experiment.run_dir))
+        finally:
+            sys.stderr = standard_error
+    return Trained(experiment, manifest, (root / "stderr").read_text())
+
+
+def elsewhere(trained: Trained, root: Path, name: str) -> Experiment:
+    """The same experiment in another run directory."""
+    return with_inputs(trained.experiment.model_copy(update={"run_dir": str(root / name)}))
+
+
+def test_the_published_directory_holds_weights_config_and_curve_alone(trained: Trained) -> None:
+    assert set(trained.manifest.files) == {"weights.safetensors", "config.json", "curve.jsonl", "loss_curve.png"}
+    assert {path.name for path in trained.directory.iterdir()} == {*trained.manifest.files, "manifest.json"}
+
+
+def test_metrics_agree_with_the_curve_and_the_data(trained: Trained) -> None:
+    metrics = trained.manifest.metrics
+    curve = [json.loads(line) for line in (trained.directory / "curve.jsonl").read_text().splitlines()]
+    assert [point["step"] for point in curve] == list(range(13))
+    assert metrics["initial_validation_loss"] == curve[0]["validation_loss"] == pytest.approx(math.log(512), abs=0.1)
+    assert metrics["validation_loss"] == curve[-1]["validation_loss"] < metrics["initial_validation_loss"]
+    assert metrics["validation_perplexity"] == pytest.approx(math.exp(metrics["validation_loss"]))
+    assert (metrics["steps"], metrics["tokens"]) == (12, 12 * 8 * 64)
+    info = json.loads((Path(trained.experiment.run_dir) / "packed" / "valid" / "info.json").read_text())
+    assert metrics["unigram_entropy"] == info["unigram_entropy"]
+    weights = load_file(trained.directory / "weights.safetensors")
+    assert metrics["parameters"] == sum(weight.size for weight in weights.values())
+    assert all(np.isfinite(weight).all() for weight in weights.values())
+
+
+def test_facts_tell_how_it_ran(trained: Trained) -> None:
+    facts = trained.manifest.facts
+    assert (facts["engine"], facts["workers"], facts["device"], facts["precision"]) == ("deepspeed", 2, "cpu", "fp32")
+    assert facts["threads"] >= 1
+    assert facts["tokens_per_second"] > 0
+
+
+def test_mlflow_has_the_curve_by_step(trained: Trained) -> None:
+    client = MlflowClient(tracking_uri=f"sqlite:///{trained.experiment.run_dir}/mlflow.db")
+    run = trained.manifest.facts["mlflow_run"]
+    for key in ("train_loss", "learning_rate", "gradient_norm", "tokens_per_second"):
+        assert {metric.step for metric in client.get_metric_history(run, key)} >= set(range(1, 13)), key
+    measured = [metric for metric in client.get_metric_history(run, "validation_loss") if metric.step]
+    assert {metric.step for metric in measured} == {6, 12}
+
+
+def test_the_terminal_shows_codelms_lines_alone(trained: Trained) -> None:
+    lines = trained.printed.splitlines()
+    assert all(line.lstrip().startswith("pretrain") for line in lines), lines
+    assert sum("validation loss" in line for line in lines) == 3
+    assert any("deepspeed, fp32, 2 workers on cpu" in line for line in lines)
+
+
+def test_a_killed_worker_is_restarted_and_the_result_is_the_same(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment, done = elsewhere(trained, tmp_path, "run"), tmp_path / "done"
+    open_run = stage.open_run
+
+    def open_killing_run(*arguments: str) -> TrackedRun:
+        run = open_run(*arguments)
+        return killing.KillingRun(run.uri, run.run_id, 7, 0, str(done))
+
+    monkeypatch.setattr("codelm.on_ray.stage.open_run", open_killing_run)
+    ray.cloudpickle.register_pickle_by_value(killing)
+    try:
+        manifest = run_stage(STAGE, experiment, RunDir(experiment.run_dir))
+    finally:
+        ray.cloudpickle.unregister_pickle_by_value(killing)
+    assert done.exists()
+    assert manifest.files == trained.manifest.files
+    assert manifest.metrics == trained.manifest.metrics
+
+
+def test_a_rerun_after_the_driver_was_killed_goes_on_and_the_result_is_the_same(
+    trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiment, done = elsewhere(trained, tmp_path, "run"), tmp_path / "done"
+    path = tmp_path / "experiment.yaml"
+    path.write_text(config.to_yaml(experiment))
+    killed = subprocess.run(
+        [sys.executable, "-m", "tests.on_ray.killing", str(path), "10", str(done)],
+        capture_output=True,
+        timeout=180,
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert done.exists()
+    run_dir = RunDir(experiment.run_dir)
+    assert run_dir.manifest("pretrain") is None
+    manifest = run_stage(STAGE, experiment, run_dir)
+    assert "going on from step 8" in capsys.readouterr().err
+    assert manifest.files == trained.manifest.files
+    assert manifest.metrics == trained.manifest.metrics
+
+
+def test_a_diverging_run_stops_at_once_and_is_not_tried_again(
+    ray_cluster: None, make_experiment: MakeExperiment
+) -> None:
+    experiment = with_inputs(
+        make_experiment(["training.engine=torch", "training.learning_rate=1e30", "training.max_failures=3"])
+    )
+    with pytest.raises(UserError, match=r"the training loss is (nan|inf) at step \d; lower training.learning_rate"):
+        run_stage(STAGE, experiment, RunDir(experiment.run_dir))
+    attempts = Path(experiment.run_dir) / ".work" / "pretrain" / "checkpoints"
+    assert [path.name for path in attempts.iterdir() if path.is_dir()] == ["attempt-1"]
+
+
+def test_keys_that_leave_the_result_alone_are_not_in_the_fingerprint(make_experiment: MakeExperiment) -> None:
+    same = ["training.log_every=3", "training.checkpoint_every=7", "training.max_failures=9"]
+    assert STAGE.config(make_experiment(same)) == STAGE.config(make_experiment())
+    for other in ("training.steps=9", "seed=4", "model.layers=3", "training.validate_every=3"):
+        assert STAGE.config(make_experiment([other])) != STAGE.config(make_experiment())
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted", "resolved"),
+    [
+        ({}, "auto", "cpu"),
+        ({"GPU": 2}, "auto", "gpu"),
+        ({"TPU": 4}, "auto", "tpu"),
+        ({"GPU": 2}, "cpu", "cpu"),
+        ({"TPU": 4}, "tpu", "tpu"),
+    ],
+)
+def test_auto_takes_the_accelerator_that_is_there(
+    monkeypatch: pytest.MonkeyPatch, make_experiment: MakeExperiment, found: dict[str, int], wanted: str, resolved: str
+) -> None:
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(pretrain, "_on_this_machine", lambda resource: found.get(resource, 0))
+    experiment = make_experiment([f"accelerator={wanted}"])
+    assert resolve_accelerator(experiment) == resolved
+    chosen = scaling(experiment, resolved)
+    assert (chosen.num_workers, chosen.use_gpu, chosen.use_tpu) == (1, resolved == "gpu", resolved == "tpu")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["accelerator=gpu"], "accelerator: gpu, but there is no GPU here; set accelerator: auto"),
+        (["accelerator=tpu", "training.engine=torch"], "accelerator: tpu, but there is no TPU here"),
+        (["accelerator=tpu"], "training.engine: deepspeed does not run on TPUs; set training.engine: torch"),
+        (
+            ["training.workers=4", "cluster.num_cpus=2", "training.micro_batch_size=1"],
+            "training.workers: 4 on cpu, but there are 2 CPUs here; lower it",
+        ),
+    ],
+)
+def test_what_cannot_run_here_is_refused_before_anything_starts(
+    monkeypatch: pytest.MonkeyPatch, make_experiment: MakeExperiment, overrides: list[str], message: str
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(pretrain, "_on_this_machine", lambda resource: 0)
+    with pytest.raises(UserError, match=message):
+        STAGE.check(make_experiment(overrides))
+
+
+def test_another_cluster_is_not_judged_by_this_machine(make_experiment: MakeExperiment) -> None:
+    STAGE.check(make_experiment(["accelerator=gpu", "cluster.address=10.0.0.1:6379"]))
