@@ -38,6 +38,10 @@ class Cluster(Section):
     """Logical CPUs of a cluster started here; null takes the machine's."""
     object_store_mb: Annotated[int, Field(ge=80)] = 512
     """Object store of a cluster started here, in MiB."""
+    accelerator_type: str | None = None
+    """Ray's name of the accelerator to train on, where the cluster has several: H100, TPU-V6E."""
+    tpu_topology: str | None = None
+    """The slice to train on, such as 4x4; needed, with accelerator_type, for more than one worker on TPUs."""
 
 
 class Filters(Section):

@@ -3,6 +3,10 @@
 import logging
 import math
 import os
+import threading
+import uuid
+from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 import pyarrow.fs as pafs
@@ -37,10 +41,10 @@ def run(context: Context) -> Outcome:
     experiment, fs = context.experiment, context.run_dir.fs
     training = experiment.training
     accelerator = resolve_accelerator(experiment)
+    _tell_of_a_wait(training.workers, accelerator)
     root = f"{context.workspace}/{CHECKPOINTS}"
     resume = latest_complete(fs, root, training.workers)
-    if resume is not None:
-        say("pretrain", f"going on from step {int(resume.rpartition('-')[2]):,}")
+    _delete_attempts(fs, root, resume)
     make_trainer: Any = TorchTrainer  # its annotations are those of Ray Train V1
     with board("pretrain", "steps", training.steps) as progress:
         trainer = make_trainer(
@@ -54,7 +58,7 @@ def run(context: Context) -> Outcome:
             run_config=RunConfig(
                 # Ray resumes a run of an equal name from a snapshot that it rewrites in place, so that a kill
                 # at the wrong moment leaves half of one. A name of its own for each try leaves that out.
-                name=_new_attempt(fs, root),
+                name=f"attempt-{uuid.uuid4().hex}",
                 storage_path=root,
                 storage_filesystem=fs,
                 failure_config=FailureConfig(max_failures=training.max_failures),
@@ -62,7 +66,7 @@ def run(context: Context) -> Outcome:
             ),
         )
         logging.getLogger("ray.train").setLevel(logging.ERROR)
-        told = trainer.fit().return_value
+        told = _outside_the_main_thread(trainer.fit).return_value
     if "error" in told:
         raise UserError(told["error"])
     curve = [Point(*values) for values in told["curve"]]
@@ -91,11 +95,19 @@ def run(context: Context) -> Outcome:
 
 
 def scaling(experiment: Experiment, accelerator: str) -> Any:
-    """Ray Train's ScalingConfig: one process for each accelerator, or one CPU of Ray's for each process."""
+    """Ray Train's ScalingConfig: a process for each accelerator, or for each of Ray's CPUs."""
     from ray.train import ScalingConfig
 
     make: Any = ScalingConfig  # its annotations are those of Ray Train V1
-    return make(num_workers=experiment.training.workers, use_gpu=accelerator == "gpu", use_tpu=accelerator == "tpu")
+    return make(
+        num_workers=experiment.training.workers,
+        use_gpu=accelerator == "gpu",
+        use_tpu=accelerator == "tpu",
+        # Ray would give a process all chips of its host; torch binds a process to one.
+        resources_per_worker={"CPU": 1, "TPU": 1} if accelerator == "tpu" else None,
+        accelerator_type=experiment.cluster.accelerator_type if accelerator != "cpu" else None,
+        topology=experiment.cluster.tpu_topology if accelerator == "tpu" else None,
+    )
 
 
 def resolve_accelerator(experiment: Experiment) -> str:
@@ -121,6 +133,12 @@ def check(experiment: Experiment) -> None:
     training = experiment.training
     if experiment.accelerator == "tpu" and training.engine == "deepspeed":
         raise UserError("training.engine: deepspeed does not run on TPUs; set training.engine: torch")
+    slice_known = experiment.cluster.tpu_topology and experiment.cluster.accelerator_type
+    if experiment.accelerator == "tpu" and training.workers > 1 and not slice_known:
+        raise UserError(
+            f"training.workers: {training.workers} on tpu need cluster.tpu_topology and cluster.accelerator_type, "
+            "such as 4x4 and TPU-V6E"
+        )
     if experiment.cluster.address is not None or "RAY_ADDRESS" in os.environ:
         return
     accelerator = resolve_accelerator(experiment)
@@ -145,10 +163,33 @@ def _on_this_machine(resource: str) -> int:
     return manager.get_current_node_num_accelerators() if manager is not None else 0
 
 
-def _new_attempt(fs: pafs.FileSystem, root: str) -> str:
-    """A name that no try to train before this one has had."""
-    taken = fs.get_file_info(pafs.FileSelector(root, allow_not_found=True))
-    return f"attempt-{1 + max((int(info.base_name.rpartition('-')[2]) for info in taken), default=0)}"
+def _tell_of_a_wait(workers: int, accelerator: str) -> None:
+    """Say so where the cluster has too little now: it may grow, and Ray Train waits without a word."""
+    resource = ACCELERATORS.get(accelerator, "CPU")
+    has = int(ray.cluster_resources().get(resource, 0))
+    if has < workers:
+        say("pretrain", f"waiting for {workers} {resource}s; the cluster has {has}")
+
+
+def _delete_attempts(fs: pafs.FileSystem, root: str, resume: str | None) -> None:
+    """Delete what earlier tries have left, but the try that holds the checkpoint to go on from."""
+    for info in fs.get_file_info(pafs.FileSelector(root, allow_not_found=True)):
+        if info.type == pafs.FileType.Directory and not (resume or "").startswith(f"{info.path}/"):
+            fs.delete_dir(info.path)
+
+
+def _outside_the_main_thread(call: Callable[[], Any]) -> Any:
+    """Call, and return or raise what it does. In the main thread Ray Train takes Ctrl-C over, for good."""
+    outcome: Future[Any] = Future()
+
+    def run_it() -> None:
+        try:
+            outcome.set_result(call())
+        except BaseException as error:  # noqa: BLE001 - raised again where the result is asked for
+            outcome.set_exception(error)
+
+    threading.Thread(target=run_it, name="pretrain", daemon=True).start()
+    return outcome.result()
 
 
 STAGE = Stage(

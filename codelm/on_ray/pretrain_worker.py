@@ -93,7 +93,8 @@ def _train(assignment: Assignment, tracked: Any, board: Any) -> dict[str, Any]:
             else (f"{engine.workers} workers on {device.type}")
         )
         board.line.remote(f"{count_parameters(config):,} parameters, {training.engine}, {precision}, {where}")
-        board.post.remote(progress.step, "")
+        if progress.curve:
+            board.line.remote(f"going on from step {progress.step:,}")
     loop = Loop(engine, train_data, valid_data, training, experiment.seed, report, lambda done: _save(engine, done))
     loop.run(progress)
     _publish(engine, config, assignment)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow.fs as pafs
 import pytest
 import ray
 from mlflow.tracking import MlflowClient
@@ -136,6 +137,10 @@ def test_the_terminal_shows_codelms_lines_alone(trained: Trained) -> None:
     assert any("deepspeed, fp32, 2 workers on cpu" in line for line in lines)
 
 
+def test_ctrl_c_is_still_pythons(trained: Trained) -> None:
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def test_a_killed_worker_is_restarted_and_the_result_is_the_same(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -188,7 +193,7 @@ def test_a_diverging_run_stops_at_once_and_is_not_tried_again(
     with pytest.raises(UserError, match=r"the training loss is (nan|inf) at step \d; lower training.learning_rate"):
         run_stage(STAGE, experiment, RunDir(experiment.run_dir))
     attempts = Path(experiment.run_dir) / ".work" / "pretrain" / "checkpoints"
-    assert [path.name for path in attempts.iterdir() if path.is_dir()] == ["attempt-1"]
+    assert len([path for path in attempts.iterdir() if path.is_dir()]) == 1
 
 
 def test_keys_that_leave_the_result_alone_are_not_in_the_fingerprint(make_experiment: MakeExperiment) -> None:
@@ -219,6 +224,23 @@ def test_auto_takes_the_accelerator_that_is_there(
     assert (chosen.num_workers, chosen.use_gpu, chosen.use_tpu) == (1, resolved == "gpu", resolved == "tpu")
 
 
+def test_a_tpu_slice_gets_one_process_a_chip(make_experiment: MakeExperiment) -> None:
+    slice_of_four = ["cluster.accelerator_type=TPU-V4", "cluster.tpu_topology=2x2x1", "training.workers=4"]
+    chosen = scaling(make_experiment([*slice_of_four, "training.micro_batch_size=1"]), "tpu")
+    assert (chosen.num_workers, chosen.resources_per_worker) == (4, {"CPU": 1, "TPU": 1})
+    assert (chosen.topology, chosen.accelerator_type) == ("2x2x1", "TPU-V4")
+
+
+def test_only_the_attempt_to_go_on_from_is_kept(tmp_path: Path) -> None:
+    for step in ("attempt-a/step-000000004", "attempt-b/step-000000008", "attempt-c/step-000000009"):
+        (tmp_path / step).mkdir(parents=True)
+    pretrain._delete_attempts(pafs.LocalFileSystem(), str(tmp_path), str(tmp_path / "attempt-b" / "step-000000008"))
+    assert [path.name for path in tmp_path.iterdir()] == ["attempt-b"]
+    pretrain._delete_attempts(pafs.LocalFileSystem(), str(tmp_path), None)
+    assert list(tmp_path.iterdir()) == []
+    pretrain._delete_attempts(pafs.LocalFileSystem(), str(tmp_path / "absent"), None)
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -228,6 +250,10 @@ def test_auto_takes_the_accelerator_that_is_there(
         (
             ["training.workers=4", "cluster.num_cpus=2", "training.micro_batch_size=1"],
             "training.workers: 4 on cpu, but there are 2 CPUs here; lower it",
+        ),
+        (
+            ["accelerator=tpu", "training.engine=torch", "training.workers=2"],
+            "training.workers: 2 on tpu need cluster.tpu_topology and cluster.accelerator_type",
         ),
     ],
 )
