@@ -224,7 +224,7 @@ def obey(source: str, token: str) -> None:
     # The same random numbers for every program, so that a verdict can be repeated.
     sys.modules["random"].seed(0)
     try:
-        exec(compile(source, "<program>", "exec"), names)
+        exec(compile(source, "<string>", "exec"), names)
     except BaseException as error:  # noqa: BLE001  (whatever an untrusted program raises is its verdict)
         text = f"failed: {error}"[:MAX_RESULT_CHARACTERS]
         write(3, f"{token} {dumps(text)}".encode())

@@ -12,6 +12,7 @@ from tokenizers.trainers import BpeTrainer
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from codelm.records import SPECIAL_TOKENS
+from codelm.run_dir import Manifest, RunDir
 
 ARCHITECTURES = ("llama", "gpt2", "gpt_bigcode")
 TEXT = [
@@ -56,3 +57,10 @@ def make_tiny_model(directory: Path, architecture: str = "llama", positions: int
     model.save_pretrained(directory)
     tokenizer.save(str(directory / "tokenizer.json"))
     return directory
+
+
+def publish_tiny_model(run_dir: RunDir, positions: int = 256) -> Path:
+    """Put a tiny model into a run directory as stage `export` does; its directory."""
+    make_tiny_model(Path(run_dir.workspace("model")), positions=positions)
+    run_dir.publish("model", Manifest("export", {}, {}))
+    return run_dir.local_copy("model")
