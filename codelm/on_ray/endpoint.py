@@ -20,13 +20,15 @@ from codelm.console import say
 from codelm.errors import UserError
 from codelm.on_ray.cluster import connected
 from codelm.on_ray.stage import Context, Outcome, Stage, published
-from codelm.run_dir import RunDir
+from codelm.run_dir import DIRECTORIES, RunDir
 
 NAME = "endpoint"
 APPLICATION = "serve.app"
 """Named, not imported: the application is above this package. Its `build` and `ServeArgs` are used."""
 
 REQUEST = {"prompt": "def add(a, b):\n    ", "temperature": 0, "max_tokens": 32}
+CHECK = "endpoint-check"
+"""The stage's application on Ray Serve. It outlives a driver that is killed, and the next one sweeps it away."""
 VOLATILE = ("id", "created")
 """Keys of an answer that differ between equal answers."""
 SHUT_DOWN_SECONDS = 30.0
@@ -35,8 +37,13 @@ READY_SECONDS = 300.0
 
 
 def check(experiment: Experiment) -> None:
-    """Refuse an address that is taken or not ours."""
-    host, port = experiment.serving.host, experiment.serving.port
+    """Refuse an address that is taken or not ours; an interrupted run of this stage may hold it still."""
+    if RunDir(experiment.run_dir).read_note(DIRECTORIES[NAME]) is None:
+        check_address(experiment.serving.host, experiment.serving.port)
+
+
+def check_address(host: str, port: int) -> None:
+    """Raise UserError unless a server can listen at `host:port`."""
     try:
         (family, kind, protocol, _, address), *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         with socket.socket(family, kind, protocol) as probe:
@@ -53,7 +60,7 @@ def check(experiment: Experiment) -> None:
 def run(context: Context) -> Outcome:
     """Serve the model, make one request over HTTP, keep question and answer, and shut down."""
     body = {"model": context.experiment.name, **REQUEST}
-    with served(context.experiment) as url:
+    with served(context.experiment, CHECK) as url:
         response = httpx.post(f"{url}/v1/completions", json=body, timeout=READY_SECONDS)
     response.raise_for_status()
     answer = {key: value for key, value in response.json().items() if key not in VOLATILE}
@@ -70,8 +77,8 @@ def serve_forever(experiment: Experiment) -> None:
         UserError: no model is published, or the address is taken.
     """
     published("export", RunDir(experiment.run_dir))
-    check(experiment)
-    with connected(experiment.cluster), served(experiment) as url:
+    check_address(experiment.serving.host, experiment.serving.port)
+    with connected(experiment.cluster), served(experiment, experiment.name) as url:
         say("serve", f"{experiment.name} at {url}/v1, Ctrl-C to stop; try")
         body = json.dumps({"model": experiment.name, **REQUEST})
         say("serve", f"curl {url}/v1/completions -H 'Content-Type: application/json' -d '{body}'")
@@ -83,13 +90,20 @@ def serve_forever(experiment: Experiment) -> None:
 
 
 @contextmanager
-def served(experiment: Experiment) -> Iterator[str]:
+def served(experiment: Experiment, name: str) -> Iterator[str]:
     """The application, ready to answer, on the connected cluster; its URL.
+
+    Args:
+        experiment: the whole config.
+        name: of the application, unique on the cluster.
 
     Raises:
         UserError: Serve is in use on this cluster.
         RuntimeError: the model cannot be loaded.
     """
+    if _controller() is not None and set(serve.status().applications) <= {CHECK}:
+        say(NAME, "ending the service that an interrupted run left")
+        _shut_down()
     if _controller() is not None:
         raise UserError(
             "Ray Serve runs on this cluster already, for other applications; add this one to them with "
@@ -116,7 +130,7 @@ def served(experiment: Experiment) -> Iterator[str]:
             max_queued_requests=serving.max_queued_requests,
             max_prompt_tokens=serving.max_prompt_tokens,
         )
-        serve.run(application.build(arguments), name=experiment.name, route_prefix="/", logging_config=quiet)
+        serve.run(application.build(arguments), name=name, route_prefix="/", logging_config=quiet)
         url = f"http://{serving.host}:{serving.port}"
         _wait_until_ready(url)
         yield url

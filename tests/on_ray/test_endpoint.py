@@ -2,11 +2,11 @@
 
 import json
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
-import ray
 from ray import serve
 
 from codelm.config import Experiment
@@ -68,19 +68,43 @@ def test_a_model_that_cannot_be_loaded_is_told(ray_cluster: None, make_experimen
     experiment = make_experiment(serving={"port": free_port()})
     run_dir = RunDir(experiment.run_dir)
     (publish_tiny_model(run_dir) / "tokenizer.json").unlink()
-    with pytest.raises(RuntimeError, match=r"no tokenizer\.json in"), endpoint.served(experiment):
+    with pytest.raises(RuntimeError, match=r"no tokenizer\.json in"), endpoint.served(experiment, "test"):
         pass
     assert serve.status().applications == {}
 
 
-def test_another_ray_serve_is_left_alone(
-    ray_cluster: None, make_experiment: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Controller:
-        pass
+@serve.deployment
+class Other:
+    def __call__(self) -> str:
+        return "still here"
 
-    other = ray.remote(num_cpus=0)(Controller).options(name="OTHER", namespace="serve").remote()  # type: ignore[attr-defined]
-    monkeypatch.setattr(endpoint, "SERVE_CONTROLLER_NAME", "OTHER")
-    with pytest.raises(UserError, match="Ray Serve runs on this cluster already"), endpoint.served(make_experiment()):
+
+@pytest.fixture
+def another_application(ray_cluster: None) -> Iterator[str]:
+    port = free_port()
+    serve.start(http_options={"port": port})
+    serve.run(Other.bind(), name="other", route_prefix="/other")
+    yield f"http://127.0.0.1:{port}/other"
+    serve.shutdown()
+
+
+def test_another_ray_serve_is_left_alone(another_application: str, make_experiment: Make) -> None:
+    experiment = make_experiment(serving={"port": free_port()})
+    with pytest.raises(UserError, match="Ray Serve runs on this cluster already"), endpoint.served(experiment, "mine"):
         pass
-    ray.kill(other)
+    assert httpx.get(another_application).text == "still here"
+
+
+def test_what_an_interrupted_run_left_is_swept_away(ray_cluster: None, make_experiment: Make) -> None:
+    port = free_port()
+    serve.start(http_options={"port": port})
+    serve.run(Other.bind(), name=endpoint.CHECK)
+    experiment = make_experiment(serving={"port": port})
+    with pytest.raises(UserError, match=f"cannot serve at 127.0.0.1:{port}"):
+        endpoint.check(experiment)
+    run_dir = RunDir(experiment.run_dir)
+    run_dir.write_note("endpoint", {})
+    endpoint.check(experiment)
+    publish_tiny_model(run_dir)
+    with endpoint.served(experiment, endpoint.CHECK) as url:
+        assert httpx.get(f"{url}/v1/models").json()["data"][0]["id"] == "test"

@@ -36,7 +36,7 @@ def url(ray_cluster: None, run_dir: RunDir) -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     tree = {"name": "tiny", "run_dir": run_dir.uri, "corpus": {"sources": ["."]}, "serving": {"port": port}}
-    with served(config.parse(tree, "test")) as address:
+    with served(config.parse(tree, "test"), "test") as address:
         yield address
 
 
