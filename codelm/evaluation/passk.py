@@ -8,6 +8,9 @@ import numpy as np
 BOOTSTRAP_RESAMPLES = 10_000
 """The bounds of a 95 % interval then vary by about 1 % of its width from seed to seed."""
 
+TAIL = 0.025
+"""Probability beyond each bound of a 95 % interval."""
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -40,7 +43,9 @@ def estimate(counts: Sequence[tuple[int, int]], k: int, seed: int) -> Estimate:
     """The mean pass@k over problems, with a percentile bootstrap over the problems.
 
     The interval says what another choice of equally hard problems would have given; the samples drawn for each
-    problem are taken as they are.
+    problem are taken as they are. Where no problem, or every one, was solved each time, all resamples are alike
+    and say nothing: the open bound is then the exact one of Clopper and Pearson (1934) for m problems,
+    1 - 0.025^(1/m) above 0, or 0.025^(1/m) below 1. Example: 0 of 20 problems -> 0 to 0.168.
 
     Args:
         counts: (samples, correct) of each problem.
@@ -49,7 +54,11 @@ def estimate(counts: Sequence[tuple[int, int]], k: int, seed: int) -> Estimate:
     """
     values = np.array([pass_at_k(samples, correct, k) for samples, correct in counts])
     drawn = np.random.default_rng(seed).integers(len(values), size=(BOOTSTRAP_RESAMPLES, len(values)))
-    low, high = np.quantile(values[drawn].mean(axis=1), [0.025, 0.975])
+    low, high = np.quantile(values[drawn].mean(axis=1), [TAIL, 1 - TAIL])
+    if values.max() == 0.0:
+        high = 1 - TAIL ** (1 / len(values))
+    if values.min() == 1.0:
+        low = TAIL ** (1 / len(values))
     return Estimate(float(values.mean()), float(low), float(high))
 
 

@@ -45,9 +45,14 @@ def test_interval_is_the_normal_one_for_many_problems() -> None:
     assert interval.high == pytest.approx(0.5 + 1.96 * 0.025, abs=0.004)
 
 
-def test_certainty_has_no_width() -> None:
-    interval = estimate([(2, 2)] * 5, 2, seed=0)
-    assert (interval.value, interval.low, interval.high) == (1, 1, 1)
+@pytest.mark.parametrize("problems", [1, 20, 164])
+def test_all_alike_is_not_certainty(problems: int) -> None:
+    """Against the definition: with the bound as the true share, such a result has a chance of 2.5 %."""
+    none = estimate([(2, 0)] * problems, 1, seed=0)
+    every = estimate([(2, 2)] * problems, 2, seed=0)
+    assert (none.value, none.low, every.value, every.high) == (0, 0, 1, 1)
+    assert (1 - none.high) ** problems == pytest.approx(0.025)
+    assert every.low**problems == pytest.approx(0.025)
 
 
 def test_counts() -> None:
