@@ -27,6 +27,10 @@ NOT_PART_OF_THE_RESULT = frozenset({"log_every", "checkpoint_every", "keep_check
 
 CHECKPOINTS = "checkpoints"
 
+START_SECONDS = 600
+"""Ray gives workers 60 s to start and then starts all of them again, without end where a busy machine or a
+slow disk takes longer to load torch."""
+
 
 def run(context: Context) -> Outcome:
     """Train, going on from the last complete checkpoint if there is one."""
@@ -66,6 +70,7 @@ def run(context: Context) -> Outcome:
             ),
         )
         logging.getLogger("ray.train").setLevel(logging.ERROR)
+        os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(START_SECONDS))
         told = _outside_the_main_thread(trainer.fit).return_value
     if "error" in told:
         raise UserError(told["error"])

@@ -171,7 +171,7 @@ def test_a_rerun_after_the_driver_was_killed_goes_on_and_the_result_is_the_same(
     killed = subprocess.run(
         [sys.executable, "-m", "tests.on_ray.killing", str(path), "10", str(done)],
         capture_output=True,
-        timeout=180,
+        timeout=280,
         check=False,
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
