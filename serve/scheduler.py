@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from codelm.inference.engine import Delta, Engine, Request
@@ -20,7 +21,8 @@ class _Ticket:
     """The engine's, once it has been added."""
 
     def answer(self, item: "tuple[int, Delta] | Exception") -> None:
-        self.loop.call_soon_threadsafe(self.answers.put_nowait, item)
+        with suppress(RuntimeError):  # the loop has been closed: nobody waits any longer
+            self.loop.call_soon_threadsafe(self.answers.put_nowait, item)
 
 
 @dataclass

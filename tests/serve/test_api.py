@@ -25,13 +25,19 @@ def client(service: Service) -> httpx.AsyncClient:
 
 @pytest.fixture(scope="module")
 def engine(tiny_model: Path) -> Engine:
+    """For what is expected; never the one that is served, which belongs to its thread."""
+    return load_engine("transformers", tiny_model)
+
+
+@pytest.fixture(scope="module")
+def served_engine(tiny_model: Path) -> Engine:
     return load_engine("transformers", tiny_model)
 
 
 @pytest.fixture
-def ask(engine: Engine) -> Iterator[Ask]:
+def ask(served_engine: Engine) -> Iterator[Ask]:
     """`ask(prompt=..., ...)`: one completions request to a fresh application."""
-    scheduler = Scheduler(lambda: engine)
+    scheduler = Scheduler(lambda: served_engine)
     service = Service(scheduler, "tiny", max_active=4, max_prompt_tokens=100)
 
     async def post(body: Any) -> httpx.Response:
