@@ -3,6 +3,7 @@
 Ray, torch and MLflow are imported by the commands that need them, so that help and config errors are instant.
 """
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -56,7 +57,11 @@ def pipeline(path: ConfigPath, overrides: Overrides = None, redo: Redo = None) -
     from codelm.summary import summarise
 
     manifests = stages.run(experiment, redo=redo)
-    typer.echo(summarise(experiment, manifests, str(path)))
+    typer.echo(summarise(experiment, manifests, _as_typed(path, overrides)))
+
+
+def _as_typed(path: Path, overrides: list[str] | None) -> str:
+    return shlex.join([str(path), *(part for item in overrides or [] for part in ("--set", item))])
 
 
 def _stage_command(name: str) -> Callable[..., None]:
@@ -67,7 +72,7 @@ def _stage_command(name: str) -> Callable[..., None]:
 
         manifests = stages.run(experiment, [name], redo=name if redo else None)
         typer.echo(stage_result(manifests[name]))
-        typer.echo(next_step(name, str(path)))
+        typer.echo(next_step(name, _as_typed(path, overrides)))
 
     return command
 

@@ -19,8 +19,14 @@ WIDTH = 110
 """Columns of the summary; completions are wrapped to it."""
 
 
-def summarise(experiment: Experiment, manifests: Mapping[str, Manifest], config_path: str) -> str:
-    """The table at the end of `codelm pipeline`: what came out, where it is, what to try next."""
+def summarise(experiment: Experiment, manifests: Mapping[str, Manifest], arguments: str) -> str:
+    """The table at the end of `codelm pipeline`: what came out, where it is, what to try next.
+
+    Args:
+        experiment: the whole config.
+        manifests: of each stage, by its name.
+        arguments: config file and overrides, as they were typed.
+    """
     run_dir = RunDir(experiment.run_dir)
     table = _table(f"{experiment.name}: finished")
     for name, manifest in manifests.items():
@@ -32,7 +38,7 @@ def summarise(experiment: Experiment, manifests: Mapping[str, Manifest], config_
     table.add_row("where", "everything", run_dir.uri)
     table.add_row("", "model", run_dir.path(DIRECTORIES["export"]))
     table.add_row("", "MLflow", tracking_uri(experiment, run_dir))
-    steps = "\n".join(f"  {command:<76}{why}" for command, why in _next_commands(experiment, run_dir, config_path))
+    steps = "\n".join(f"  {why}:\n    {command}" for command, why in _next_commands(experiment, run_dir, arguments))
     return f"{_render(table)}\nNext, try\n{steps}"
 
 
@@ -44,21 +50,18 @@ def stage_result(manifest: Manifest) -> str:
     return _render(table)
 
 
-def next_step(stage: str, config_path: str) -> str:
+def next_step(stage: str, arguments: str) -> str:
     """The command that follows a stage."""
     names = list(DIRECTORIES)
     following = names[names.index(stage) + 1 :]
-    return f"next: codelm {following[0] if following else 'serve'} {config_path}"
+    return f"next: codelm {following[0] if following else 'serve'} {arguments}"
 
 
-def _next_commands(experiment: Experiment, run_dir: RunDir, config_path: str) -> Iterator[Row]:
-    yield f"codelm serve {config_path}", "the model as an HTTP endpoint"
-    yield f"mlflow ui --backend-store-uri {tracking_uri(experiment, run_dir)}", "loss curves and all figures"
-    longer = experiment.training.steps * 10
-    yield (
-        f"codelm pipeline {config_path} --set run_dir={experiment.run_dir}-long --set training.steps={longer}",
-        "a better model",
-    )
+def _next_commands(experiment: Experiment, run_dir: RunDir, arguments: str) -> Iterator[Row]:
+    yield f"codelm serve {arguments}", "the model as an HTTP endpoint"
+    yield f"mlflow ui --backend-store-uri {tracking_uri(experiment, run_dir)}", "the loss curve and all figures"
+    changes = f"--set run_dir={experiment.run_dir}-longer --set training.steps={experiment.training.steps * 10}"
+    yield f"codelm pipeline {arguments} {changes}", "ten times the training, in a run directory of its own"
 
 
 def _rows(manifest: Manifest) -> list[Row]:

@@ -26,7 +26,11 @@ NAME = "endpoint"
 APPLICATION = "serve.app"
 """Named, not imported: the application is above this package. Its `build` and `ServeArgs` are used."""
 
-REQUEST = {"prompt": "def add(a, b):\n    ", "temperature": 0, "max_tokens": 32}
+REQUEST = {
+    "prompt": "class Point:\n    def __init__(self, x, y):\n        self.x = x\n        self.y =",
+    "temperature": 0,
+    "max_tokens": 16,
+}
 CHECK = "endpoint-check"
 """The stage's application on Ray Serve. It outlives a driver that is killed, and the next one sweeps it away."""
 VOLATILE = ("id", "created")
