@@ -43,7 +43,7 @@ def start(experiment: Experiment, path: Path) -> "subprocess.Popen[bytes]":
 def is_at_work(run_dir: RunDir, stage: str) -> bool:
     """Whether the stage has begun: training is given time to write its first checkpoint."""
     if stage == "pretrain":
-        return any(Path(run_dir.path(WORK)).rglob("checkpoint_*/*"))
+        return any(Path(run_dir.path(WORK)).rglob("checkpoints/*/step-*/*"))
     return Path(run_dir.path(WORK, f"{DIRECTORIES[stage]}.json")).exists()
 
 
