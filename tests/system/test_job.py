@@ -1,6 +1,7 @@
 """`ray job submit` against a cluster of `ray start --head`, as a person would."""
 
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -32,25 +33,38 @@ def free_ports(count: int) -> list[int]:
 
 
 @pytest.fixture
-def environment() -> dict[str, str]:
-    """A shell with the virtual environment activated, outside any cluster."""
+def environment(tmp_path: Path) -> dict[str, str]:
+    """A shell with the virtual environment activated, outside any cluster, with a token for the new one."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
-    return {**kept, "PATH": f"{BIN}:{os.environ['PATH']}"}
+    token = tmp_path / "token"
+    token.write_text(secrets.token_hex(32))
+    return {**kept, "PATH": f"{BIN}:{os.environ['PATH']}", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+
+
+def job_client(address: str, environment: dict[str, str]) -> JobSubmissionClient:
+    token = Path(environment["RAY_AUTH_TOKEN_PATH"]).read_text()
+    return JobSubmissionClient(address, headers={"Authorization": f"Bearer {token}"})
 
 
 @pytest.fixture
 def head(tmp_path: Path, environment: dict[str, str]) -> Iterator[str]:
     """The dashboard's address of a cluster started by `ray start --head`, ended by its process group."""
-    port, dashboard, client = free_ports(3)
+    port, dashboard, client, agent = free_ports(4)
     command = ["ray", "start", "--head", "--block", f"--port={port}", f"--dashboard-port={dashboard}"]
-    command += [f"--ray-client-server-port={client}", "--num-cpus=2", f"--object-store-memory={128 * 2**20}"]
+    # The agent's port has a fixed default, which the session's own cluster may hold.
+    command += [
+        f"--ray-client-server-port={client}",
+        f"--dashboard-agent-listen-port={agent}",
+        "--num-cpus=2",
+        f"--object-store-memory={128 * 2**20}",
+    ]
     with (tmp_path / "head.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
     address = f"http://127.0.0.1:{dashboard}"
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:
-            JobSubmissionClient(address).list_jobs()
+            job_client(address, environment).list_jobs()
             break
         except (ConnectionError, RuntimeError):
             assert process.poll() is None, (tmp_path / "head.log").read_text()
@@ -59,13 +73,18 @@ def head(tmp_path: Path, environment: dict[str, str]) -> Iterator[str]:
     try:
         yield address
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
 def submit(address: str, environment: dict[str, str], *entrypoint: str) -> "subprocess.CompletedProcess[str]":
     command = ["ray", "job", "submit", "--address", address, "--working-dir", ".", "--", "python", "-m", *entrypoint]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        # The dashboard answers some seconds before the agent that starts jobs.
+        if "No available agent" not in done.stderr or time.monotonic() > deadline:
+            return done
 
 
 def test_a_stage_as_a_job(
@@ -88,7 +107,7 @@ def test_a_stage_as_a_job(
     assert manifest is not None
     assert manifest.metrics["files_in"] == 40
 
-    client = JobSubmissionClient(head)
+    client = job_client(head, environment)
     (job,) = client.list_jobs()
     assert job.status == JobStatus.SUCCEEDED
     assert job.submission_id is not None
