@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 from codelm.config import Corpus
 from codelm.corpus.filters import failures
 from codelm.corpus.hashing import content_id
+from codelm.corpus.languages import language_by_name, language_of, may_have_shebang
 from codelm.corpus.minhash import band_hashes, bands_and_rows, signatures
 from codelm.corpus.reading import NoText, read_text
 from codelm.corpus.shingles import shingles
@@ -25,13 +26,16 @@ ANNOTATIONS = pa.schema(
         ("index", pa.int64()),
         ("id", pa.string()),
         ("text_bytes", pa.int64()),
+        ("language", pa.string()),
         ("reason", pa.string()),
         ("bands", pa.list_(pa.uint64())),
     ]
 )
 """A row for each file: its place in the listing; the id of its text and the text's size in UTF-8, null where
-it has none; why it is dropped, null where it passes; its band hashes, empty where it has no shingles."""
+it has none; its language, null where unknown; why it is dropped, null where it passes; its band hashes, empty
+where it has no shingles."""
 
+OTHER_LANGUAGE = "other_language"
 TOKENIZER_FILE = "tokenizer.json"
 
 
@@ -46,24 +50,16 @@ class Annotator:
         """Annotate a `LISTING` table."""
         ids: list[str | None] = []
         sizes: list[int | None] = []
+        languages: list[str | None] = []
         reasons: list[str | None] = []
         passed: dict[int, bytes] = {}
-        count_tokens = token_counter(self.corpus.filters.tokenizer)
         for row, file in enumerate(files.select(["root", "path", "size"]).to_pylist()):
-            try:
-                text = read_text(file["root"], file["path"], file["size"], self.corpus.max_file_bytes)
-            except NoText as error:
-                ids.append(None)
-                sizes.append(None)
-                reasons.append(error.reason)
-                continue
-            data = text.encode()
-            key = content_id(data)
-            reason = next(failures(text, key, self.corpus.filters, self.seed, count_tokens), None)
+            language, reason, data, key = self._judge(file["root"], file["path"], file["size"])
             ids.append(key)
-            sizes.append(len(data))
+            sizes.append(None if data is None else len(data))
+            languages.append(language)
             reasons.append(reason)
-            if reason is None:
+            if reason is None and data is not None:
                 passed[row] = data
         bands = self._bands(passed) if self.corpus.near_dedup.enabled else {}
         return pa.table(
@@ -71,11 +67,34 @@ class Annotator:
                 "index": files["index"],
                 "id": ids,
                 "text_bytes": sizes,
+                "language": languages,
                 "reason": reasons,
                 "bands": [bands.get(row, ()) for row in range(len(files))],
             },
             schema=ANNOTATIONS,
         )
+
+    def _judge(self, root: str, path: str, size: int) -> tuple[str | None, str | None, bytes | None, str | None]:
+        """A file's language, its reason to be dropped, its text in UTF-8 and the text's id."""
+        corpus = self.corpus
+        language = language_by_name(path)
+        if not self._is_wanted(language) and not may_have_shebang(path):
+            return language, OTHER_LANGUAGE, None, None
+        try:
+            text = read_text(root, path, size, corpus.max_file_bytes)
+        except NoText as error:
+            return language, error.reason, None, None
+        data = text.encode()
+        key = content_id(data)
+        language = language_of(path, text)
+        if not self._is_wanted(language):
+            return language, OTHER_LANGUAGE, data, key
+        count_tokens = token_counter(corpus.filters.tokenizer)
+        found = failures(text, key, corpus.filters, self.seed, count_tokens, language)
+        return language, next(found, None), data, key
+
+    def _is_wanted(self, language: str | None) -> bool:
+        return not self.corpus.languages or language in self.corpus.languages
 
     def _bands(self, texts: dict[int, bytes]) -> dict[int, np.ndarray]:
         """The band hashes of the texts that have shingles."""

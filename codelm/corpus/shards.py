@@ -19,6 +19,7 @@ DOCUMENTS = pa.schema(
         ("source", pa.string()),
         ("path", pa.string()),
         ("size", pa.int64()),
+        ("language", pa.string()),
         ("content", pa.large_string()),
         ("cluster", pa.string()),
     ]
@@ -85,7 +86,7 @@ def write_shard(fs: pafs.FileSystem, path: str, files: pa.Table) -> None:
         held = 0
         for file in files.to_pylist():
             row = {"content": read_again(file), "size": file["text_bytes"]}
-            group.append({**row, **{name: file[name] for name in ("id", "source", "path", "cluster")}})
+            group.append({**row, **{name: file[name] for name in ("id", "source", "path", "language", "cluster")}})
             held += file["text_bytes"]
             if held >= ROW_GROUP_BYTES:
                 writer.write_table(pa.Table.from_pylist(group, DOCUMENTS))

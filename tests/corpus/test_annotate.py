@@ -55,7 +55,7 @@ def test_equal_texts_get_equal_annotations_whatever_their_encoding(tmp_path: Pat
     (tmp_path / "a.py").write_bytes(text.encode("latin-1"))
     (tmp_path / "b.txt").write_bytes(text.encode())
     rows = annotate(tmp_path, include=["*"])
-    assert {**rows["a.py"], "index": 1} == rows["b.txt"]
+    assert {**rows["a.py"], "index": 1, "language": "Text"} == rows["b.txt"]
 
 
 def test_no_bands_without_near_dedup(tmp_path: Path) -> None:
@@ -92,3 +92,18 @@ def test_annotations_are_the_same_in_another_process(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONHASHSEED": "5", "RAYON_NUM_THREADS": "1"}
     out = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
     assert out.strip() == str([annotate(tmp_path)["good.py"]["bands"]])
+
+
+def test_other_languages_are_dropped_and_shebangs_read(tmp_path: Path) -> None:
+    for name in ("a.py", "b.go", "c.png", "LICENSE"):
+        (tmp_path / name).write_text(GOOD)
+    (tmp_path / "tool").write_text("#!/usr/bin/env python3\n" + GOOD)
+    rows = annotate(tmp_path, languages=["Python"])
+    assert {path: (row["language"], row["reason"]) for path, row in rows.items()} == {
+        "a.py": ("Python", None),
+        "b.go": ("Go", "other_language"),
+        "c.png": (None, "other_language"),
+        "LICENSE": (None, "other_language"),
+        "tool": ("Python", None),
+    }
+    assert rows["b.go"]["id"] is None

@@ -1,11 +1,12 @@
 import ast
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
 
 import codelm.corpus
-from codelm.config import Corpus
+from codelm.config import Corpus, FilterName
 from codelm.corpus.card import EXPLANATIONS, card
 
 CORPUS = Corpus(sources=("stdlib",))
@@ -35,15 +36,22 @@ def test_it_says_how_to_make_it_again() -> None:
     assert Corpus.model_validate(yaml.safe_load(block)["corpus"]) == CORPUS
 
 
-def test_every_reason_has_an_explanation() -> None:
+def yielded(module: str) -> set[str]:
     root = Path(codelm.corpus.__file__).parent
-    yielded = {
+    return {
         node.value.value
-        for node in ast.walk(ast.parse((root / "filters.py").read_text()))
+        for node in ast.walk(ast.parse((root / f"{module}.py").read_text()))
         if isinstance(node, ast.Yield) and isinstance(node.value, ast.Constant)
     }
-    assert len(yielded) == 8
-    from codelm.corpus import ledger, reading
+
+
+def test_every_reason_has_an_explanation() -> None:
+    heuristics = yielded("filters")
+    assert len(heuristics) == 8
+    heuristics |= yielded("stack_filters")
+    assert heuristics == set(get_args(FilterName))
+    from codelm.corpus import annotate, ledger, reading
 
     others = {reading.UNREADABLE, reading.TOO_LARGE, reading.EMPTY, reading.BINARY, reading.UNDECODABLE}
-    assert yielded | others | {ledger.EXACT_DUPLICATE, ledger.NEAR_DUPLICATE} == EXPLANATIONS.keys()
+    others |= {annotate.OTHER_LANGUAGE, ledger.EXACT_DUPLICATE, ledger.NEAR_DUPLICATE}
+    assert heuristics | others == EXPLANATIONS.keys()

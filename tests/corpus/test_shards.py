@@ -19,7 +19,9 @@ def kept(root: Path, *texts: str) -> pa.Table:
         (root / f"{number}.py").write_bytes(text.encode())
         data = text.encode()
         row = {"id": content_id(data), "source": "s", "root": str(root), "path": f"{number}.py"}
-        rows.append({**row, "size": len(data), "text_bytes": len(data), "cluster": content_id(data)})
+        rows.append(
+            {**row, "size": len(data), "text_bytes": len(data), "cluster": content_id(data), "language": "Python"}
+        )
     return pa.Table.from_pylist(rows)
 
 
