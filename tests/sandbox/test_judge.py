@@ -1,10 +1,10 @@
 """One hostile property a test; every program here is judged in a process of its own."""
 
-import os
-from pathlib import Path
-
+import psutil
 import pytest
 
+from codelm.sandbox import layers
+from codelm.sandbox.cell import Cell
 from codelm.sandbox.judge import Limits, Program, judge, judge_all
 
 LIMITS = Limits(cpu_seconds=1.0, memory_bytes=256 << 20, file_bytes=1 << 20)
@@ -69,8 +69,13 @@ def test_crash_in_c_is_named() -> None:
     assert result("import ctypes\nctypes.string_at(0)") == "failed: killed by SIGSEGV"
 
 
-def test_killing_itself_is_named() -> None:
-    assert result("import os\nos.kill(os.getpid(), 9)") == "failed: killed by SIGKILL"
+def test_aborting_is_a_crash() -> None:
+    verdict = judge(Program("test/0", 0, "import os\nos.abort()"), LIMITS)
+    assert (verdict.kind, verdict.passed) == ("crashed", False)
+
+
+def test_killing_itself_does_not_end_the_first_process_of_its_namespace() -> None:
+    assert result("import os\nos.kill(os.getpid(), 9)\nraise ValueError('alive')") == "failed: alive"
 
 
 def test_killing_the_supervisor_fails_only_this_program() -> None:
@@ -83,9 +88,8 @@ def test_killing_the_supervisor_fails_only_this_program() -> None:
     assert [verdict.index for verdict in verdicts] == [0, 1, 2]
 
 
-def test_stopping_the_supervisor_does_not_hang(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("codelm.sandbox.judge.ANSWER_MARGIN_SECONDS", 0.2)
-    assert result("import os\nos.kill(os.getppid(), 19)", SHORT) == "failed: it ended its supervisor"
+def test_stopping_every_process_in_sight_does_not_hang() -> None:
+    assert result("import os\nos.kill(os.getppid(), 19)\nwhile True: pass", SHORT) == "timed out"
 
 
 @pytest.mark.parametrize("source", ["def f(:", "x = '\0'", "x = '\ud800'", "return 1", ""])
@@ -108,15 +112,12 @@ def test_catching_the_timeout_is_of_no_use() -> None:
 
 def test_environment_holds_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET_TOKEN", "hunter2")
-    source = "import os\nassert not any('hunter2' in value for value in os.environ.values())"
-    inherited = "\nassert b'hunter2' not in open('/proc/self/environ', 'rb').read()"
-    assert result(source) == "passed"
-    assert result(source + inherited) in ("passed", "failed: [Errno 13] Permission denied: '/proc/self/environ'")
+    assert result("import os\nassert not any('hunter2' in value for value in os.environ.values())") == "passed"
 
 
-def test_memory_and_descriptors_of_the_supervisor_are_closed() -> None:
-    for name in ("mem", "environ", "fd/1"):
-        assert "Permission denied" in result(f"import os\nopen(f'/proc/{{os.getppid()}}/{name}')")
+def test_there_is_no_proc() -> None:
+    for name in ("self/environ", "1/mem", "self/fd", "sys/kernel/hostname"):
+        assert result(f"import os\nos.stat('/proc/{name}')") != "passed"
 
 
 def test_limits_cannot_be_raised_again() -> None:
@@ -125,8 +126,9 @@ def test_limits_cannot_be_raised_again() -> None:
 
 
 def test_no_descriptor_of_ours_is_inherited() -> None:
-    # 3 is where the verdict goes, 4 the listing itself.
-    assert result("import os\nassert set(os.listdir('/dev/fd')) <= set('01234'), os.listdir('/dev/fd')") == "passed"
+    # 3 is where the verdict goes.
+    source = "import os\nfor n in range(4, 1024):\n  try: os.fstat(n)\n  except OSError: continue\n  assert False, n"
+    assert result(source) == "passed"
 
 
 def test_writing_passed_to_every_descriptor_is_no_pass() -> None:
@@ -139,33 +141,26 @@ def test_replaced_functions_do_not_reach_the_report() -> None:
     assert result(source) == "failed: no"
 
 
-def test_a_daemon_does_not_survive(tmp_path: Path) -> None:
+def test_a_daemon_does_not_survive() -> None:
     source = (
         "import os, time\n"
         "if os.fork() == 0:\n"
         "    os.setsid()\n"
         "    if os.fork() == 0:\n"
-        f"        open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))\n"
         "        time.sleep(1000)\n"
         "    os._exit(0)\n"
-        f"while not os.path.exists({str(tmp_path / 'pid')!r}) or not open({str(tmp_path / 'pid')!r}).read(): pass\n"
     )
-    assert result(source) == "passed"
-    with pytest.raises(ProcessLookupError):
-        os.kill(int((tmp_path / "pid").read_text()), 0)
+    with Cell(LIMITS, frozenset(layers.ALL)) as cell:
+        before = len(psutil.Process().children(recursive=True))
+        assert cell.judge(Program("test/0", 0, source)).passed
+        assert len(psutil.Process().children(recursive=True)) == before
 
 
-def test_its_directory_is_empty_private_and_removed(tmp_path: Path) -> None:
-    source = (
-        "import os\n"
-        "assert os.listdir('.') == []\n"
-        "os.makedirs('a/b')\n"
-        "os.symlink('/', 'a/root')\n"
-        "os.chmod('a', 0)\n"
-        f"open({str(tmp_path / 'where')!r}, 'w').write(os.getcwd())\n"
-    )
-    assert result(source) == "passed"
-    assert not os.path.exists((tmp_path / "where").read_text())
+def test_what_a_program_leaves_is_gone_for_the_next() -> None:
+    leave = "import os\nos.makedirs('a/b')\nos.symlink('/', 'a/root')\nopen('f', 'w')\nos.chmod('a', 0)"
+    look = "import os\nassert os.listdir('.') == []"
+    programs = [Program("test/0", index, source) for index, source in enumerate([leave, look])]
+    assert [verdict.result for verdict in judge_all(programs, LIMITS)] == ["passed", "passed"]
 
 
 def test_standard_input_is_empty() -> None:

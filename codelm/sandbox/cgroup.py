@@ -1,0 +1,97 @@
+"""Memory and process limits of a whole tree, by cgroup v1 or v2, where the judge may make groups.
+
+Standard library only. Files: Documentation/admin-guide/cgroup-v1 and cgroup-v2 of the kernel.
+"""
+
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+ROOT = Path("/sys/fs/cgroup")
+LIMIT_FILES = {
+    "v1": {"memory": "memory.limit_in_bytes", "pids": "pids.max"},
+    "v2": {"memory": "memory.max", "pids": "pids.max"},
+}
+PATIENCE_SECONDS = 1.0
+"""For killed processes to leave their group before it is removed."""
+
+
+def places() -> dict[str, tuple[str, Path]]:
+    """This process's own group of each controller: `{"memory": ("v1", path), ...}`."""
+    found: dict[str, tuple[str, Path]] = {}
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return found
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        for name in ("memory", "pids"):
+            if name in controllers.split(","):
+                found[name] = ("v1", ROOT / name / path.lstrip("/"))
+            elif not controllers and name not in found:
+                for root in (ROOT, ROOT / "unified"):
+                    group = root / path.lstrip("/")
+                    with suppress(OSError):
+                        if name in (group / "cgroup.controllers").read_text().split():
+                            found[name] = ("v2", group)
+    return found
+
+
+@contextmanager
+def groups(memory_bytes: int, processes: int) -> Iterator[list[str]]:
+    """Groups with these limits, removed afterwards.
+
+    Raises:
+        OSError: they are not delegated to this user.
+    """
+    made: dict[Path, None] = {}
+    name = f"codelm-{secrets.token_hex(6)}"
+    try:
+        have = places()
+        if set(have) != {"memory", "pids"}:
+            raise OSError("no memory and pids cgroup controllers")
+        for controller, (version, parent) in have.items():
+            group = parent / name
+            if group not in made:
+                group.mkdir()
+                made[group] = None
+            value = memory_bytes if controller == "memory" else processes
+            (group / LIMIT_FILES[version][controller]).write_text(str(value))
+        yield [str(group) for group in made]
+    finally:
+        for group in made:
+            _remove(group)
+
+
+def _remove(group: Path) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            group.rmdir()
+            return
+        except FileNotFoundError:
+            return
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.005)
+
+
+def join(group: str) -> None:
+    """Move this process into a group."""
+    (Path(group) / "cgroup.procs").write_text(str(os.getpid()))
+
+
+def oom_kills(made: list[str]) -> int:
+    """How many processes the kernel has killed in these groups for want of memory."""
+    total = 0
+    for group in made:
+        for name in ("memory.oom_control", "memory.events"):
+            with suppress(OSError):
+                for line in (Path(group) / name).read_text().splitlines():
+                    key, _, value = line.partition(" ")
+                    total += int(value) if key == "oom_kill" else 0
+    return total

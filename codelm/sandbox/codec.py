@@ -1,0 +1,140 @@
+"""A strict wire format for values of plain builtins, between a trusted and an untrusted process.
+
+What is decoded has exactly these types: None, bool, int, float, complex, str, bytes, list, tuple, dict, set,
+frozenset; nothing of the sender's code or classes gets through. The sender may subclass them: the values travel
+as the plain ones that they hold.
+
+    encode([1, "a"]) == b"l\\x00\\x00\\x00\\x02i\\x00\\x00\\x00\\x011s\\x00\\x00\\x00\\x01a"
+"""
+
+import struct
+from typing import Any
+
+MAX_BYTES = 16 << 20
+"""Of one message; the largest result in HumanEval has some kilobytes."""
+MAX_DEPTH = 100
+"""Of nested containers, well under Python's recursion limit."""
+
+_LENGTH = struct.Struct(">I")
+_DOUBLE = struct.Struct(">d")
+_ATOMS: dict[bytes, Any] = {b"N": None, b"T": True, b"F": False}
+_SEQUENCES: tuple[tuple[Any, bytes], ...] = ((list, b"l"), (tuple, b"t"), (set, b"e"), (frozenset, b"z"))
+_BUILDERS: dict[bytes, Any] = {b"l": list, b"t": tuple, b"e": set, b"z": frozenset}
+
+
+class CodecError(ValueError):
+    """A value or a message that the format does not allow."""
+
+
+def encode(value: Any) -> bytes:
+    """The message of a value.
+
+    Raises:
+        CodecError: it holds something else than plain builtins, is nested too deeply or too large.
+    """
+    out: list[bytes] = []
+    _encode(value, out, 0)
+    message = b"".join(out)
+    if len(message) > MAX_BYTES:
+        raise CodecError(f"a value of {len(message)} bytes; at most {MAX_BYTES} travel")
+    return message
+
+
+def _encode(value: Any, out: list[bytes], depth: int) -> None:
+    if depth > MAX_DEPTH:
+        raise CodecError(f"a value nested more than {MAX_DEPTH} deep")
+    for tag, atom in _ATOMS.items():
+        if value is atom:
+            out.append(tag)
+            return
+    # The unbound methods of the builtin types: a subclass may have replaced its own.
+    if isinstance(value, int):
+        _block(out, b"i", format(int.__index__(value), "x").encode())
+    elif isinstance(value, float):
+        out.append(b"f" + _DOUBLE.pack(float.__float__(value)))
+    elif isinstance(value, complex):
+        out.append(b"c" + _DOUBLE.pack(complex.real.__get__(value)) + _DOUBLE.pack(complex.imag.__get__(value)))
+    elif isinstance(value, str):
+        _block(out, b"s", str.encode(value, "utf-8", "surrogatepass"))
+    elif isinstance(value, bytes):
+        _block(out, b"b", bytes.__getitem__(value, slice(None)))
+    elif isinstance(value, dict):
+        items = list(dict.items(value))
+        out.append(b"d" + _LENGTH.pack(len(items)))
+        for key, inner in items:
+            _encode(key, out, depth + 1)
+            _encode(inner, out, depth + 1)
+    else:
+        for kind, tag in _SEQUENCES:
+            if isinstance(value, kind):
+                members = list(kind.__iter__(value))
+                out.append(tag + _LENGTH.pack(len(members)))
+                for member in members:
+                    _encode(member, out, depth + 1)
+                return
+        raise CodecError(f"a value of type {type(value).__name__}; plain builtins alone travel")
+
+
+def _block(out: list[bytes], tag: bytes, content: bytes) -> None:
+    out.append(tag + _LENGTH.pack(len(content)) + content)
+
+
+def decode(message: bytes) -> Any:
+    """The value of a message from an untrusted sender.
+
+    Raises:
+        CodecError: the message is malformed, or too large.
+    """
+    if len(message) > MAX_BYTES:
+        raise CodecError(f"a message of {len(message)} bytes; at most {MAX_BYTES} travel")
+    try:
+        value, end = _decode(message, 0, 0)
+    except (struct.error, UnicodeDecodeError, TypeError) as error:
+        raise CodecError(f"a malformed message: {error}") from error
+    if end != len(message):
+        raise CodecError(f"{len(message) - end} bytes after the value")
+    return value
+
+
+def _decode(message: bytes, at: int, depth: int) -> tuple[Any, int]:
+    if depth > MAX_DEPTH:
+        raise CodecError(f"a message nested more than {MAX_DEPTH} deep")
+    tag, at = message[at : at + 1], at + 1
+    if tag in _ATOMS:
+        return _ATOMS[tag], at
+    if tag == b"f":
+        return _DOUBLE.unpack_from(message, at)[0], at + 8
+    if tag == b"c":
+        return complex(*struct.unpack_from(">dd", message, at)), at + 16
+    (length,) = _LENGTH.unpack_from(message, at)
+    at += 4
+    if length > len(message) - at:
+        # Every member takes a byte at least: no small message makes a large value.
+        raise CodecError(f"a length of {length} where {len(message) - at} bytes are left")
+    if tag in (b"i", b"s", b"b"):
+        return _from_block(tag, message[at : at + length]), at + length
+    if tag == b"d":
+        pairs = {}
+        for _ in range(length):
+            key, at = _decode(message, at, depth + 1)
+            pairs[key], at = _decode(message, at, depth + 1)
+        return pairs, at
+    if tag not in _BUILDERS:
+        raise CodecError(f"an unknown tag {tag!r}")
+    members = []
+    for _ in range(length):
+        member, at = _decode(message, at, depth + 1)
+        members.append(member)
+    return _BUILDERS[tag](members), at
+
+
+def _from_block(tag: bytes, content: bytes) -> int | str | bytes:
+    if tag == b"b":
+        return content
+    text = content.decode("utf-8", "surrogatepass")
+    if tag == b"s":
+        return text
+    try:
+        return int(text, 16)
+    except ValueError as error:
+        raise CodecError(f"no integer: {text[:20]!r}") from error
