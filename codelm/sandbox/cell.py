@@ -32,7 +32,7 @@ START = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from codelm.sandbox.ref
 
 
 @dataclass(frozen=True)
-class Test:
+class Check:
     """A problem's tests, kept out of the program's reach.
 
     Attributes:
@@ -60,7 +60,7 @@ class Program:
     task_id: str
     index: int
     source: str
-    test: Test | None = None
+    test: Check | None = None
 
 
 @dataclass(frozen=True)

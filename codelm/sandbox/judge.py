@@ -11,7 +11,7 @@ What contains a program, as far as the kernel has it (`codelm sandbox probe` att
 - an empty environment, nothing on standard input, output that goes nowhere or is cut.
 
 A program whose tests are in it (`Program.test` is None) can still forge "passed", as everywhere: they share an
-interpreter. With a `Test`, the tests run in a trusted process and see plain values alone.
+interpreter. With a `Check`, the tests run in a trusted process and see plain values alone.
 
 It is not a virtual machine: a hole in the kernel is a hole here too.
 """
@@ -19,10 +19,10 @@ It is not a virtual machine: a hole in the kernel is a hole here too.
 from collections.abc import Iterator, Sequence
 
 from codelm.sandbox import probe
-from codelm.sandbox.cell import Cell, Limits, Program, Test
+from codelm.sandbox.cell import Cell, Check, Limits, Program
 from codelm.sandbox.verdicts import Judged
 
-__all__ = ["Judged", "Limits", "Program", "Test", "judge", "judge_all"]
+__all__ = ["Check", "Judged", "Limits", "Program", "judge", "judge_all"]
 
 
 def judge(program: Program, limits: Limits, require: str = "full") -> Judged:

@@ -12,7 +12,7 @@ import select
 import signal
 import socket
 import sys
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any, NoReturn
 
 from codelm.sandbox import cgroup, codec, layers, linux, namespaces, program, verdicts, zygote
@@ -169,6 +169,14 @@ def check(request: dict[str, Any], control: socket.socket) -> dict[str, Any]:
     return answer | {"kind": kind, "result": zygote.ADDRESS.sub("0x", result), "output": ""}
 
 
+def helpers(prompt: str) -> CodeType:
+    """A prompt's code; one that ends at its function's first line has no body yet."""
+    try:
+        return compile(prompt, "<prompt>", "exec")
+    except SyntaxError:
+        return compile(f"{prompt}\n    pass", "<prompt>", "exec")
+
+
 def attempt(request: dict[str, Any], candidate: Candidate) -> list[str] | None:
     """`[kind, result]` of the tests; None if the program ended of itself before they did."""
     random.seed(0)
@@ -176,7 +184,7 @@ def attempt(request: dict[str, Any], candidate: Candidate) -> list[str] | None:
     try:
         candidate.load()
         # The prompt is the benchmark's own: its imports and helpers serve the tests.
-        exec(compile(request["prompt"], "<prompt>", "exec"), names)
+        exec(helpers(request["prompt"]), names)
         names[request["entry_point"]] = candidate
         exec(compile(request["test"], "<test>", "exec"), names)
         names["check"](candidate)

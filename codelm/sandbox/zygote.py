@@ -3,6 +3,7 @@
 It never sees a test that a program must not see: in checked mode those stay in the referee, its parent.
 """
 
+import gc
 import json
 import os
 import re
@@ -76,6 +77,9 @@ class Zygote:
         for name in WARM_MODULES:
             __import__(name)
         program.prepare_environment(self._scratch)
+        # What is warm stays as it is: a collection in a child would touch, and so copy, all of its pages.
+        gc.collect()
+        gc.freeze()
         sys.path[:] = [path for path in sys.path if path.startswith(sys.base_prefix)]
         with suppress(EOFError):
             while True:
