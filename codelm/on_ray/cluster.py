@@ -40,7 +40,9 @@ def connected(cluster: Cluster) -> Iterator[None]:
             raise UserError(f"cluster.address {address!r}: no cluster to connect to ({error}). {REMEDY}") from error
     else:
         # The dashboard stays on: Ray Train's placement-group cleaner asks it which runs have ended.
+        # Without "local" Ray joins a cluster that someone has begun on this machine with `ray start`.
         context = ray.init(
+            address="local",
             num_cpus=cluster.num_cpus,
             object_store_memory=cluster.object_store_mb * 2**20,
             include_dashboard=True,

@@ -77,6 +77,21 @@ def head(tmp_path: Path, environment: dict[str, str]) -> Iterator[str]:
         process.wait()
 
 
+@pytest.fixture
+def experiment_file(make_experiment: Callable[..., Experiment], tmp_path: Path) -> Path:
+    """An experiment on forty source files."""
+    source = tmp_path / "source"
+    source.mkdir()
+    for index in range(40):
+        lines = [
+            f"def function_{index}_{line}(a, b):\n    c = a * {line} + b\n    return c" for line in range(index + 5)
+        ]
+        (source / f"module_{index}.py").write_text("\n\n".join(lines))
+    path = tmp_path / "experiment.yaml"
+    path.write_text(config.to_yaml(make_experiment(["cluster.object_store_mb=100"])))
+    return path
+
+
 def submit(address: str, environment: dict[str, str], *entrypoint: str) -> "subprocess.CompletedProcess[str]":
     command = ["ray", "job", "submit", "--address", address, "--working-dir", ".", "--", "python", "-m", *entrypoint]
     deadline = time.monotonic() + PATIENCE_SECONDS
@@ -87,20 +102,9 @@ def submit(address: str, environment: dict[str, str], *entrypoint: str) -> "subp
             return done
 
 
-def test_a_stage_as_a_job(
-    head: str, environment: dict[str, str], make_experiment: Callable[..., Experiment], tmp_path: Path
-) -> None:
-    source = tmp_path / "source"
-    source.mkdir()
-    for index in range(40):
-        lines = [
-            f"def function_{index}_{line}(a, b):\n    c = a * {line} + b\n    return c" for line in range(index + 5)
-        ]
-        (source / f"module_{index}.py").write_text("\n\n".join(lines))
-    experiment = make_experiment(["cluster.num_cpus=null"])
-    path = tmp_path / "experiment.yaml"
-    path.write_text(config.to_yaml(experiment))
-
+def test_a_stage_as_a_job(head: str, environment: dict[str, str], experiment_file: Path) -> None:
+    path = experiment_file
+    experiment = config.load(path)
     done = submit(head, environment, "ray_jobs.corpus", str(path))
     assert done.returncode == 0, done.stdout + done.stderr
     manifest = RunDir(experiment.run_dir).manifest("corpus")
@@ -121,3 +125,13 @@ def test_a_stage_as_a_job(
     failed = [job for job in client.list_jobs() if job.status == JobStatus.FAILED]
     assert len(failed) == 1
     assert failed[0].driver_exit_code == 2
+
+
+def test_without_an_address_a_cluster_of_its_own_is_started(
+    head: str, environment: dict[str, str], experiment_file: Path
+) -> None:
+    """Ray by itself would join the one that `ray start` has left word of."""
+    command = ["codelm", "corpus", str(experiment_file)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "started on this machine" in done.stderr
