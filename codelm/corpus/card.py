@@ -77,10 +77,11 @@ def card(corpus: Corpus, seed: int, ledger: dict[str, Any]) -> str:
             "of a kept file. Bytes are those of the files on disk. `dropped.parquet` lists the dropped files with",
             "their reasons and, for duplicates, the id of the kept document (`witness`) and the similarity.",
             "",
+            *_redacted(ledger["redacted"]),
             "## Columns",
             "",
-            "`id`: BLAKE2b hash of the content; `source`, `path`: where the file was; `size`: bytes of the content",
-            "in UTF-8; `language`: under The Stack's name; `content`;",
+            "`id`: BLAKE2b hash of the content, before anything in it was redacted; `source`, `path`: where",
+            "the file was; `size`: bytes of the content in UTF-8; `language`: under The Stack's name; `content`;",
             "`cluster`: equal for documents linked by near-duplicates, to be split together.",
             "",
             "## How it was made",
@@ -95,3 +96,11 @@ def card(corpus: Corpus, seed: int, ledger: dict[str, Any]) -> str:
             "",
         ]
     )
+
+
+def _redacted(counts: dict[str, dict[str, int]]) -> list[str]:
+    """What was replaced in the kept files."""
+    found = ", ".join(
+        f"{kind} in {units['places']:,} places of {units['files']:,} files" for kind, units in sorted(counts.items())
+    )
+    return [f"Redacted in the kept files: {found}.", ""] if found else []

@@ -1,7 +1,7 @@
 """The corpus as Parquet files: written with the texts read again, and read as a stream of documents."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from codelm.corpus.hashing import content_id
 from codelm.corpus.reading import NoText, read_text
+from codelm.corpus.redaction import Redacted
 from codelm.errors import UserError
 
 DOCUMENTS = pa.schema(
@@ -75,17 +76,34 @@ def _changed(path: str) -> UserError:
     return UserError(f"source file {path!r} changed while the corpus was made; run the command again")
 
 
-def write_shard(fs: pafs.FileSystem, path: str, files: pa.Table) -> None:
+def write_shard(
+    fs: pafs.FileSystem, path: str, files: pa.Table, redact: Callable[[str, str], Redacted] | None = None
+) -> dict[str, dict[str, int]]:
     """Write kept files as one Parquet file, reading their texts; row groups depend on the texts alone.
+
+    Args:
+        fs: where `path` is.
+        path: the Parquet file.
+        files: listing and annotations of kept files, with `cluster`.
+        redact: gives the text to write in place of a text with an id; None writes texts as they are.
+
+    Returns:
+        For each kind of what was redacted, in how many `files` and how many `places`.
 
     Raises:
         UserError: a file changed since it was annotated.
     """
+    counts: dict[str, dict[str, int]] = {}
     with fs.open_output_stream(path) as out, pq.ParquetWriter(out, DOCUMENTS, compression="zstd") as writer:
         group: list[dict[str, str | int]] = []
         held = 0
         for file in files.to_pylist():
-            row = {"content": read_again(file), "size": file["text_bytes"]}
+            content = read_again(file)
+            if redact is not None:
+                redacted = redact(content, file["id"])
+                content = redacted.text
+                counts = add_counts([counts, {kind: {"files": 1, "places": n} for kind, n in redacted.counts.items()}])
+            row: dict[str, str | int] = {"content": content, "size": len(content.encode())}
             group.append({**row, **{name: file[name] for name in ("id", "source", "path", "language", "cluster")}})
             held += file["text_bytes"]
             if held >= ROW_GROUP_BYTES:
@@ -93,6 +111,18 @@ def write_shard(fs: pafs.FileSystem, path: str, files: pa.Table) -> None:
                 group, held = [], 0
         if group:
             writer.write_table(pa.Table.from_pylist(group, DOCUMENTS))
+    return counts
+
+
+def add_counts(parts: Iterable[dict[str, dict[str, int]]]) -> dict[str, dict[str, int]]:
+    """Sum what `write_shard` returned. `[{"key": {"files": 1}}, {"key": {"files": 2}}] -> {"key": {"files": 3}}`"""
+    total: dict[str, dict[str, int]] = {}
+    for part in parts:
+        for kind, units in part.items():
+            sums = total.setdefault(kind, {})
+            for unit, count in units.items():
+                sums[unit] = sums.get(unit, 0) + count
+    return total
 
 
 def read_documents(fs: pafs.FileSystem, path: str) -> Iterator[Document]:

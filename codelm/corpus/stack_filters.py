@@ -7,6 +7,7 @@ on; and HTML whose markup cannot be parsed is dropped, as there, but by name.
 import ast
 import io
 import re
+import string
 import tokenize
 import warnings
 from collections.abc import Iterator
@@ -32,6 +33,10 @@ HEXADECIMAL = re.compile(r"(?:\b(?:0x|\\x)?[0-9a-fA-F]{2}(?:,|\b\s*)){8,}")
 ESCAPES = re.compile(r"(?:\\u[0-9a-fA-F]{4}){8,}")
 BASE64_CLASS = bytes(ord("a") if re.match(rb"[a-zA-Z0-9+/\n=]", bytes([code])) else 0 for code in range(256))
 LONG_BASE64 = b"a" * 64
+HEXADECIMAL_CLASS = bytes(ord("a") if chr(code) in string.hexdigits else 0 for code in range(256))
+SEPARATORS = b", \t\n\r\f\v\x1c\x1d\x1e\x1f?"
+"""What may stand between bytes; "?" takes the place of all beyond ASCII, other white space among it."""
+EIGHT_BYTES = b"a" * 16
 
 
 def stack_failures(text: str, line_count: int, filters: Filters, language: str | None) -> Iterator[str]:
@@ -77,10 +82,12 @@ def alphabetic_share(text: str) -> float:
 
 def encoded_runs(text: str) -> list[int]:
     """Lengths of the runs of Base64, of hexadecimal bytes and of escaped characters, in characters."""
-    patterns = [HEXADECIMAL]
-    # A first look at 1 GB/s: hardly any file has 64 such characters in a row.
-    if LONG_BASE64 in text.encode("ascii", "replace").translate(BASE64_CLASS):
+    # First looks at 1 GB/s that a text with such a run passes; hardly any other text does.
+    data, patterns = text.encode("ascii", "replace"), []
+    if LONG_BASE64 in data.translate(BASE64_CLASS):
         patterns.append(BASE64)
+    if "0x" in text or "\\x" in text or EIGHT_BYTES in data.translate(HEXADECIMAL_CLASS, SEPARATORS):
+        patterns.append(HEXADECIMAL)
     if "\\u" in text:
         patterns.append(ESCAPES)
     return [len(match[0]) for pattern in patterns for match in pattern.finditer(text)]

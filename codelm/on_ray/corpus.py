@@ -28,7 +28,8 @@ from codelm.corpus.near_dedup import (
     judge,
     shared_bands,
 )
-from codelm.corpus.shards import cut, read_again, shard_path, write_json, write_shard, write_table
+from codelm.corpus.redaction import redact
+from codelm.corpus.shards import add_counts, cut, read_again, shard_path, write_json, write_shard, write_table
 from codelm.corpus.shingles import U64, shingle_set
 from codelm.corpus.sources import check_source, chunks, listing, listing_digest
 from codelm.errors import UserError
@@ -177,7 +178,10 @@ def _write(context: Context, decisions: Decisions) -> None:
     experiment, run_dir, workspace = context.experiment, context.run_dir, context.workspace
     run_dir.fs.create_dir(f"{workspace}/data")
     shards = cut(decisions.kept, experiment.corpus.shards)
-    tasks = [_write_shard.remote(run_dir, shard_path(workspace, number), shard) for number, shard in enumerate(shards)]
+    seed = experiment.seed if experiment.corpus.redact else None
+    tasks = [
+        _write_shard.remote(run_dir, shard_path(workspace, number), shard, seed) for number, shard in enumerate(shards)
+    ]
     written = 0
     with progress("corpus", "files", len(decisions.kept)) as advance:
 
@@ -186,16 +190,18 @@ def _write(context: Context, decisions: Decisions) -> None:
             written += len(shards[place])
             advance(written, "written")
 
-        gather(tasks, finished)
+        redacted = add_counts(gather(tasks, finished))
+    ledger = {**decisions.ledger, "redacted": redacted}
     write_table(run_dir.fs, f"{workspace}/dropped.parquet", decisions.dropped)
-    write_json(run_dir.fs, f"{workspace}/ledger.json", decisions.ledger)
+    write_json(run_dir.fs, f"{workspace}/ledger.json", ledger)
     with run_dir.fs.open_output_stream(f"{workspace}/README.md") as out:
-        out.write(card(experiment.corpus, experiment.seed, decisions.ledger).encode())
+        out.write(card(experiment.corpus, experiment.seed, ledger).encode())
 
 
 @ray.remote
-def _write_shard(run_dir: RunDir, path: str, files: pa.Table) -> None:
-    write_shard(run_dir.fs, path, files)
+def _write_shard(run_dir: RunDir, path: str, files: pa.Table, redact_seed: int | None) -> dict[str, dict[str, int]]:
+    redactor = None if redact_seed is None else partial(redact, redact_seed)
+    return write_shard(run_dir.fs, path, files, redactor)
 
 
 STAGE = Stage(

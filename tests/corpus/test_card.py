@@ -14,7 +14,12 @@ CORPUS = Corpus(sources=("stdlib",))
 
 def ledger(files: int) -> dict[str, object]:
     dropped = {"empty": {"files": 2, "bytes": 0}, "long_line": {"files": 3, "bytes": 1234567}}
-    return {"input": {"files": files + 5, "bytes": 9}, "kept": {"files": files, "bytes": 8}, "dropped": dropped}
+    return {
+        "input": {"files": files + 5, "bytes": 9},
+        "kept": {"files": files, "bytes": 8},
+        "dropped": dropped,
+        "redacted": {},
+    }
 
 
 @pytest.mark.parametrize(("files", "category"), [(999, "n<1K"), (1000, "1K<n<10K"), (5_000_000, "1M<n")])
@@ -29,6 +34,12 @@ def test_counts_by_reason_the_most_first() -> None:
     assert "10 files (8 bytes) kept of 15 (9 bytes)" in text
     assert text.index("| `long_line` |") < text.index("| `empty` |")
     assert "| 3 | 1,234,567 |" in text
+
+
+def test_what_was_redacted_is_counted() -> None:
+    counted = {**ledger(10), "redacted": {"key": {"files": 2, "places": 3000}}}
+    assert "Redacted in the kept files: key in 3,000 places of 2 files." in card(CORPUS, 0, counted)
+    assert "Redacted" not in card(CORPUS, 0, ledger(10))
 
 
 def test_it_says_how_to_make_it_again() -> None:

@@ -1,3 +1,4 @@
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -7,7 +8,17 @@ import pytest
 
 from codelm.corpus import shards as module
 from codelm.corpus.hashing import content_id
-from codelm.corpus.shards import DOCUMENTS, cut, read_again, read_documents, shard_path, shard_paths, write_shard
+from codelm.corpus.redaction import redact
+from codelm.corpus.shards import (
+    DOCUMENTS,
+    add_counts,
+    cut,
+    read_again,
+    read_documents,
+    shard_path,
+    shard_paths,
+    write_shard,
+)
 from codelm.errors import UserError
 
 FS = pafs.LocalFileSystem()
@@ -71,3 +82,20 @@ def test_a_file_that_changed_meanwhile_is_named(tmp_path: Path, change: str | No
     (tmp_path / "0.py").unlink() if change is None else (tmp_path / "0.py").write_text(change)
     with pytest.raises(UserError, match=r"'0.py' changed while the corpus was made; run the command again"):
         read_again(file)
+
+
+def test_what_is_redacted_is_written_and_counted(tmp_path: Path) -> None:
+    texts = ["mail = 'jane@gmail.com'\n", "x = 1\n", "a = 'jane@gmail.com joe@gmail.com'\n"]
+    files = kept(tmp_path, *texts)
+    counts = write_shard(FS, str(tmp_path / "a.parquet"), files, partial(redact, 0))
+    assert counts == {"email": {"files": 2, "places": 3}}
+    table = pq.read_table(tmp_path / "a.parquet")
+    assert table["content"].to_pylist() == [redact(0, text, content_id(text.encode())).text for text in texts]
+    assert table["size"].to_pylist() == [len(text) for text in table["content"].to_pylist()]
+    assert table["id"] == files["id"]
+    assert write_shard(FS, str(tmp_path / "b.parquet"), files) == {}
+
+
+def test_counts_add_up() -> None:
+    parts = [{"key": {"files": 1, "places": 2}}, {}, {"key": {"files": 3, "places": 4}, "email": {"files": 5}}]
+    assert add_counts(parts) == {"key": {"files": 4, "places": 6}, "email": {"files": 5}}

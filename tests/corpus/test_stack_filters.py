@@ -10,7 +10,7 @@ import pytest
 
 from codelm.config import PRESETS, Corpus, FilterName, Filters
 from codelm.corpus.filters import failures
-from codelm.corpus.stack_filters import alphabetic_share, comment_share, encoded_runs, html_text
+from codelm.corpus.stack_filters import HEXADECIMAL, alphabetic_share, comment_share, encoded_runs, html_text
 
 STDLIB = Path(sysconfig.get_paths()["stdlib"])
 GOOD = "def f(x):\n" + "".join(f"    value_{n} = {n}\n" for n in range(30)) + "    return x  # the same\n"
@@ -171,6 +171,18 @@ def test_hexadecimal_and_escapes() -> None:
     assert encoded_runs("\\u0041" * 7) == []
     assert encoded("\\u0041" * 171) == ["encoded_data"]
     assert encoded("\\u0041" * 170) == []
+
+
+@pytest.mark.parametrize("separator", [" ", ",", "\n", " \t", "\u2003", "\x1c"])
+@pytest.mark.parametrize("prefix", ["", "0x"])
+def test_the_first_look_misses_no_hexadecimal_run(separator: str, prefix: str) -> None:
+    text = f"x = {separator.join([prefix + 'a7'] * 8)};"
+    assert encoded_runs(text) == [len(match[0]) for match in HEXADECIMAL.finditer(text)] != []
+
+
+def test_escaped_bytes_are_hexadecimal() -> None:
+    assert encoded_runs("x = b'" + "\\xa7" * 9 + "'") == [len("\\xa7" * 8)]
+    assert encoded_runs("x = b'" + "\\xa7" * 8 + "'") == []
 
 
 def test_the_share_of_encoded_data() -> None:

@@ -122,3 +122,18 @@ def test_a_changed_source_is_another_input(make_experiment: Make, source: Path) 
     assert STAGE.sources(experiment) == before
     (source / "new.py").write_text("x = 1\n")
     assert STAGE.sources(experiment) != before
+
+
+def test_what_is_redacted_is_in_the_ledger_and_the_same_again(
+    ray_cluster: None, make_experiment: Make, source: Path, tmp_path: Path
+) -> None:
+    (source / "mail.py").write_text("def f():\n" + "    a = 'jane.doe@gmail.com'\n" * 9)
+    first, directory = make_corpus(make_experiment([f"run_dir={tmp_path}/one", "corpus.redact=true"]))
+    second, _ = make_corpus(make_experiment([f"run_dir={tmp_path}/two", "corpus.redact=true", "corpus.shards=2"]))
+    assert first.files == second.files
+    [mail] = [row for row in rows(directory) if row["path"] == "mail.py"]
+    assert "jane.doe" not in mail["content"]
+    assert mail["content"].count("@example.com") == 9
+    assert mail["language"] == "Python"
+    redacted = json.loads((directory / "ledger.json").read_text())["redacted"]
+    assert redacted["email"]["places"] >= 9
