@@ -90,6 +90,36 @@ def serve(path: ConfigPath, overrides: Overrides = None) -> None:
     serve_forever(experiment)
 
 
+sandbox = typer.Typer(help="Run a program in the jail that judged programs run in.", no_args_is_help=True)
+app.add_typer(sandbox, name="sandbox")
+
+Require = Annotated[str, typer.Option(metavar="full|any", help="`any` runs with the layers that this machine has.")]
+
+
+@sandbox.command("run")
+def sandbox_run(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A Python program.")],
+    require: Require = "full",
+    cpu_seconds: Annotated[float, typer.Option(help="CPU time it may use.")] = 3.0,
+    memory_mb: Annotated[int, typer.Option(help="Memory it may use, in MiB.")] = 1024,
+) -> None:
+    """Run one Python program in the jail and print its output and its verdict; exit status 1 if it fails."""
+    from codelm.sandbox.command import run_file
+
+    output, verdict = run_file(file, require, cpu_seconds, memory_mb)
+    typer.echo(output, nl=False)
+    typer.echo(verdict.describe(), err=True)
+    raise typer.Exit(0 if verdict.passed else 1)
+
+
+@sandbox.command("probe")
+def sandbox_probe() -> None:
+    """Attack every layer of the jail on this machine and say which of them hold."""
+    from codelm.sandbox.command import probe_report
+
+    typer.echo(probe_report())
+
+
 @app.command()
 def validate(path: ConfigPath, overrides: Overrides = None) -> None:
     """Check a config, its sources, ports, addresses and run directory, without starting anything."""

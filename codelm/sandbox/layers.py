@@ -18,4 +18,5 @@ MEANING = {
 
 def missing(have: Iterable[str]) -> list[str]:
     """The layers of `FULL` that are lacking, in the order of `ALL`."""
-    return [name for name in ALL if name in FULL - set(have)]
+    lacking = FULL - set(have)
+    return [name for name in ALL if name in lacking]

@@ -7,6 +7,7 @@ import resource
 import socket
 import struct
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -16,7 +17,8 @@ MAX_RESULT_CHARACTERS = 300
 HEADER = struct.Struct(">I")
 CHANNEL = 3
 """The one descriptor besides standard input, output and error."""
-SET_UP_FAILED = 125
+BROKEN = 125
+"""Exit status of a process that could not be confined, or broke its own reporting."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +91,11 @@ def obey(source: str, token: str) -> NoReturn:
         leave(0)
     try:
         exec(code, {})
+        sys.stdout.flush()
     except BaseException as error:  # noqa: BLE001  (whatever an untrusted program raises is its verdict)
         write(CHANNEL, f"{token} {dumps(say(error))}".encode())
+        with suppress(BaseException):
+            sys.stdout.flush()
         leave(0)
     write(CHANNEL, passed)
     leave(0)

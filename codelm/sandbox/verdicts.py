@@ -28,6 +28,11 @@ class Judged(Verdict):
     memory_bytes: int = 0
     output: str = ""
 
+    def describe(self) -> str:
+        """`passed: 0.01 s of CPU time, 14 MiB`"""
+        how = self.kind if self.passed else f"{self.kind} ({self.result})"
+        return f"{how}: {self.cpu_seconds:.2f} s of CPU time, {self.memory_bytes >> 20} MiB"
+
 
 def ending(answer: dict[str, Any], reported: list[str] | None) -> tuple[str, str]:
     """`(kind, result)` from how the process ended and what was reported of it.

@@ -100,13 +100,14 @@ class Zygote:
             linux.unshare(linux.CLONE_NEWPID)
         pid = os.fork()
         if pid == 0:
+            # Whatever happens, the child must not return from here and go on as a zygote.
             try:
                 program.become_untrusted(writer, output, limits, self._fences)
-            except OSError:
-                os._exit(program.SET_UP_FAILED)
-            if checked:
-                program.serve(request["source"], request["entry_point"])
-            program.obey(request["source"], token)
+                if checked:
+                    program.serve(request["source"], request["entry_point"])
+                program.obey(request["source"], token)
+            finally:
+                os._exit(program.BROKEN)
         for descriptor in {writer, *descriptors}:
             os.close(descriptor)
         if self._own_pids:
