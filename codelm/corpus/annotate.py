@@ -14,6 +14,7 @@ import pyarrow as pa
 from tokenizers import Tokenizer
 
 from codelm.config import Corpus
+from codelm.corpus.decontamination import load
 from codelm.corpus.filters import failures
 from codelm.corpus.hashing import content_id
 from codelm.corpus.languages import language_by_name, language_of, may_have_shebang
@@ -28,14 +29,16 @@ ANNOTATIONS = pa.schema(
         ("text_bytes", pa.int64()),
         ("language", pa.string()),
         ("reason", pa.string()),
+        ("contaminant", pa.string()),
         ("bands", pa.list_(pa.uint64())),
     ]
 )
 """A row for each file: its place in the listing; the id of its text and the text's size in UTF-8, null where
-it has none; its language, null where unknown; why it is dropped, null where it passes; its band hashes, empty
+it has none; its language, null where unknown; why it is dropped, null where it passes; the benchmark
+problem that it holds, where that is why; its band hashes, empty
 where it has no shingles."""
 
-OTHER_LANGUAGE = "other_language"
+OTHER_LANGUAGE, CONTAMINATED = "other_language", "contaminated"
 TOKENIZER_FILE = "tokenizer.json"
 
 
@@ -61,6 +64,10 @@ class Annotator:
             reasons.append(reason)
             if reason is None and data is not None:
                 passed[row] = data
+        contaminants = self._contaminants(passed)
+        for row in contaminants:
+            reasons[row] = CONTAMINATED
+            del passed[row]
         bands = self._bands(passed) if self.corpus.near_dedup.enabled else {}
         return pa.table(
             {
@@ -69,6 +76,7 @@ class Annotator:
                 "text_bytes": sizes,
                 "language": languages,
                 "reason": reasons,
+                "contaminant": [contaminants.get(row) for row in range(len(files))],
                 "bands": [bands.get(row, ()) for row in range(len(files))],
             },
             schema=ANNOTATIONS,
@@ -95,6 +103,13 @@ class Annotator:
 
     def _is_wanted(self, language: str | None) -> bool:
         return not self.corpus.languages or language in self.corpus.languages
+
+    def _contaminants(self, texts: dict[int, bytes]) -> dict[int, str]:
+        """The benchmark problems that the texts hold, of those that hold one."""
+        if not self.corpus.decontaminate:
+            return {}
+        held = load(self.corpus.decontaminate).search([data.decode() for data in texts.values()])
+        return {row: name for row, name in zip(texts, held, strict=True) if name is not None}
 
     def _bands(self, texts: dict[int, bytes]) -> dict[int, np.ndarray]:
         """The band hashes of the texts that have shingles."""

@@ -23,7 +23,8 @@ DROPPED = pa.schema(
         ("similarity", pa.float64()),
     ]
 )
-"""A row for each dropped file; `witness` is the id of a kept document, for duplicates alone."""
+"""A row for each dropped file; `witness` is the id of a kept document for duplicates, and the problem's
+name for files that hold one of a benchmark."""
 
 
 def first_copies(files: pa.Table) -> pa.Table:
@@ -68,9 +69,10 @@ def decide(files: pa.Table, verdicts: Iterable[Verdict]) -> Decisions:
     reasons: list[str | None] = []
     witnesses: list[str | None] = []
     similarities: list[float | None] = []
-    for index, content, reason in zip(*(files[name].to_pylist() for name in ("index", "id", "reason")), strict=True):
+    columns = (files[name].to_pylist() for name in ("index", "id", "reason", "contaminant"))
+    for index, content, reason, witness in zip(*columns, strict=True):
         verdict = judged.get(content)
-        witness = similarity = None
+        similarity = None
         if reason is None and verdict is not None and verdict.witness is not None:
             reason, witness, similarity = NEAR_DUPLICATE, verdict.witness, verdict.similarity
         if index not in first and reason in (None, NEAR_DUPLICATE):

@@ -17,6 +17,7 @@ from codelm.config import Corpus, Experiment
 from codelm.console import progress, say
 from codelm.corpus.annotate import TOKENIZER_FILE, Annotator
 from codelm.corpus.card import card
+from codelm.corpus.decontamination import HUMANEVAL, load
 from codelm.corpus.ledger import Decisions, decide, first_copies
 from codelm.corpus.near_dedup import (
     Candidate,
@@ -47,9 +48,10 @@ SETS_IN_MEMORY = 4096
 
 
 def check(experiment: Experiment) -> None:
-    """Raise UserError for a source or a filter's tokenizer that cannot be used."""
+    """Raise UserError for a source, a benchmark or a filter's tokenizer that cannot be used."""
     for source in experiment.corpus.sources:
         check_source(source, experiment.corpus.include)
+    load(experiment.corpus.decontaminate)
     directory = experiment.corpus.filters.tokenizer
     if directory is not None and not (Path(directory) / TOKENIZER_FILE).is_file():
         raise UserError(
@@ -59,11 +61,14 @@ def check(experiment: Experiment) -> None:
 
 
 def sources(experiment: Experiment) -> dict[str, str]:
-    """Digests of the sources' listings and of the filter's tokenizer."""
+    """Digests of the sources' listings, of benchmarks and of the filter's tokenizer."""
     corpus = experiment.corpus
     digests = {f"source {source}": listing_digest(source, corpus.include) for source in corpus.sources}
     if corpus.filters.tokenizer is not None:
         digests["filter tokenizer"] = digest_of((Path(corpus.filters.tokenizer) / TOKENIZER_FILE).read_text())
+    for name in corpus.decontaminate:
+        if name != HUMANEVAL:
+            digests[f"benchmark {name}"] = digest_of(Path(name).read_text(encoding="utf-8"))
     return digests
 
 

@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -107,3 +108,13 @@ def test_other_languages_are_dropped_and_shebangs_read(tmp_path: Path) -> None:
         "tool": ("Python", None),
     }
     assert rows["b.go"]["id"] is None
+
+
+def test_a_benchmarks_problem_drops_a_file_that_passes(tmp_path: Path) -> None:
+    leaked = "def same(word):\n    return word.lower() == word.lower()[::-1] and len(word) > 99\n"
+    (tmp_path / "b.jsonl").write_text(json.dumps({"task_id": "mine/7", "code": leaked.split("\n")[1]}) + "\n")
+    (tmp_path / "leak.py").write_text(GOOD + leaked)
+    (tmp_path / "good.py").write_text(GOOD)
+    rows = annotate(tmp_path, decontaminate=[str(tmp_path / "b.jsonl")])
+    found = {path: (row["reason"], row["contaminant"], len(row["bands"])) for path, row in rows.items()}
+    assert found == {"leak.py": ("contaminated", "mine/7", 0), "good.py": (None, None, 25)}

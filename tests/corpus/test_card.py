@@ -64,5 +64,5 @@ def test_every_reason_has_an_explanation() -> None:
     from codelm.corpus import annotate, ledger, reading
 
     others = {reading.UNREADABLE, reading.TOO_LARGE, reading.EMPTY, reading.BINARY, reading.UNDECODABLE}
-    others |= {annotate.OTHER_LANGUAGE, ledger.EXACT_DUPLICATE, ledger.NEAR_DUPLICATE}
+    others |= {annotate.OTHER_LANGUAGE, annotate.CONTAMINATED, ledger.EXACT_DUPLICATE, ledger.NEAR_DUPLICATE}
     assert heuristics | others == EXPLANATIONS.keys()

@@ -20,6 +20,7 @@ def table(files: list[File]) -> pa.Table:
             "size": pa.array([10 ** (number % 9) for number in numbers], pa.int64()),
             "id": pa.array([content for content, _ in files], pa.string()),
             "reason": pa.array([reason for _, reason in files], pa.string()),
+            "contaminant": pa.array([{"contaminated": "p/1"}.get(str(reason)) for _, reason in files], pa.string()),
         }
     )
 
@@ -47,6 +48,11 @@ def test_near_duplicates_have_their_witness_and_so_have_their_copies() -> None:
     decisions = decide(table([("a", None), ("b", None), ("a", None)]), verdicts)
     assert rows(decisions) == [("0.py", "near_duplicate", "b", 0.8), ("2.py", "exact_duplicate", "b", 0.8)]
     assert decisions.kept.select(["id", "cluster"]).to_pylist() == [{"id": "b", "cluster": "a"}]
+
+
+def test_the_witness_of_a_contaminated_file_is_the_problem() -> None:
+    decisions = decide(table([("a", "contaminated"), ("b", None), ("a", "contaminated")]), [])
+    assert rows(decisions) == [("0.py", "contaminated", "p/1", None), ("2.py", "contaminated", "p/1", None)]
 
 
 def test_the_ledger_adds_up_by_reason() -> None:
