@@ -18,6 +18,7 @@ from codelm.console import progress, say
 from codelm.corpus.annotate import TOKENIZER_FILE, Annotator
 from codelm.corpus.card import card
 from codelm.corpus.decontamination import HUMANEVAL, load
+from codelm.corpus.languages import LANGUAGES
 from codelm.corpus.ledger import Decisions, decide, first_copies
 from codelm.corpus.near_dedup import (
     Candidate,
@@ -48,7 +49,10 @@ SETS_IN_MEMORY = 4096
 
 
 def check(experiment: Experiment) -> None:
-    """Raise UserError for a source, a benchmark or a filter's tokenizer that cannot be used."""
+    """Raise UserError for a language, a source, a benchmark or a filter's tokenizer that cannot be used."""
+    unknown = [name for name in experiment.corpus.languages if name not in LANGUAGES]
+    if unknown:
+        raise UserError(f"corpus.languages: {unknown[0]!r} is not one of {', '.join(LANGUAGES)}")
     for source in experiment.corpus.sources:
         check_source(source, experiment.corpus.include)
     load(experiment.corpus.decontaminate)

@@ -116,6 +116,12 @@ def test_check_names_a_filter_without_tokenizer(make_experiment: Make, tmp_path:
         STAGE.check(make_experiment([f"corpus.filters.tokenizer={tmp_path}/nothing"]))
 
 
+def test_check_names_an_unknown_language(make_experiment: Make, source: Path) -> None:
+    STAGE.check(make_experiment(["corpus.languages=[Python,Go]"]))
+    with pytest.raises(UserError, match=r"corpus.languages: 'python' is not one of .*Python"):
+        STAGE.check(make_experiment(["corpus.languages=[Go,python]"]))
+
+
 def test_a_changed_source_is_another_input(make_experiment: Make, source: Path) -> None:
     experiment = make_experiment()
     before = STAGE.sources(experiment)
