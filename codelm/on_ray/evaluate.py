@@ -5,6 +5,7 @@ depend on the number of workers, so neither does the result.
 """
 
 import json
+import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -79,13 +80,15 @@ def _layers(require: str) -> list[str]:
 
 
 def check(experiment: Experiment) -> None:
-    """Refuse what the model has no positions for."""
+    """Refuse what the model has no positions for, and a machine without the layers that are required."""
     wanted, positions = experiment.evaluation.max_new_tokens, experiment.model.max_positions
     if wanted >= positions:
         raise UserError(
             f"evaluation.max_new_tokens: {wanted} leaves no room for a prompt in model.max_positions = {positions}; "
             "lower the first"
         )
+    if experiment.cluster.address is None and "RAY_ADDRESS" not in os.environ:
+        probe.required(experiment.evaluation.sandbox.require)
 
 
 def run(context: Context) -> Outcome:
@@ -94,7 +97,7 @@ def run(context: Context) -> Outcome:
     problems = humaneval()
     chosen = problems[: evaluation.problems]
     limits = Limits(cpu_seconds=evaluation.timeout_seconds, memory_bytes=evaluation.memory_mb << 20)
-    # Asked of a worker before anything is generated: the driver's machine need not be one that judges.
+    # Asked of a worker: on a cluster elsewhere, the driver's machine need not be one that judges.
     layers = ray.get(_layers.remote(evaluation.sandbox.require))
     seconds = _Stopwatch()
 

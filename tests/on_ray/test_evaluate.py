@@ -17,6 +17,7 @@ from codelm.evaluation.parts import Parts
 from codelm.evaluation.passk import estimate
 from codelm.on_ray import evaluate, pipeline
 from codelm.run_dir import RunDir
+from codelm.sandbox import layers, probe
 from tests.inference.tiny import publish_tiny_model
 
 Make = Callable[..., Experiment]
@@ -124,3 +125,13 @@ def test_failing_canonical_solutions_stop_the_stage(ray_cluster: None, make_expe
 def test_room_for_a_prompt_is_checked_first(make_experiment: Make) -> None:
     with pytest.raises(UserError, match=r"evaluation\.max_new_tokens: 128 leaves no room.*= 128"):
         evaluate.check(make_experiment(evaluation={"max_new_tokens": 128}))
+
+
+def test_a_machine_without_a_layer_is_refused_before_anything_starts(
+    make_experiment: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lacking = {layer: None for layer in layers.ALL} | {layers.LANDLOCK: "this kernel has none"}
+    monkeypatch.setattr(probe, "probe", lambda: lacking)
+    with pytest.raises(UserError, match=r"(?s)lacks landlock.*this kernel has none.*evaluation.sandbox.require=any"):
+        evaluate.check(make_experiment())
+    evaluate.check(make_experiment(["evaluation.sandbox.require=any"]))
