@@ -130,7 +130,7 @@ def test_room_for_a_prompt_is_checked_first(make_experiment: Make) -> None:
 def test_a_machine_without_a_layer_is_refused_before_anything_starts(
     make_experiment: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lacking = {layer: None for layer in layers.ALL} | {layers.LANDLOCK: "this kernel has none"}
+    lacking = dict.fromkeys(layers.ALL) | {layers.LANDLOCK: "this kernel has none"}
     monkeypatch.setattr(probe, "probe", lambda: lacking)
     with pytest.raises(UserError, match=r"(?s)lacks landlock.*this kernel has none.*evaluation.sandbox.require=any"):
         evaluate.check(make_experiment())

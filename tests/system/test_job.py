@@ -17,6 +17,8 @@ from codelm import config
 from codelm.config import Experiment
 from codelm.run_dir import RunDir
 
+pytestmark = pytest.mark.ray  # with clusters of its own
+
 ROOT = Path(__file__).parent.parent.parent
 BIN = Path(sys.executable).parent
 PATIENCE_SECONDS = 60
