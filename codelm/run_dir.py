@@ -190,7 +190,7 @@ class RunDir:
             with self.fs.open_input_stream(self.path(WORK, f"{directory}.json")) as source:
                 note: dict[str, Any] = json.loads(source.read())
                 return note
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
 
     def write_note(self, directory: str, note: dict[str, Any]) -> None:
