@@ -61,6 +61,7 @@ def kill_in(stage: str, experiment: Experiment, path: Path, pause: float) -> Non
     driver.wait()
 
 
+@pytest.mark.timeout(900)
 def test_killed_in_each_stage(
     ray_cluster: None, make_experiment: Callable[..., Experiment], source: Path, tmp_path: Path
 ) -> None:
