@@ -2,7 +2,10 @@
 
 import io
 import math
+import shutil
+import sys
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
 from rich import box
 from rich.console import Console
@@ -54,14 +57,23 @@ def next_step(stage: str, arguments: str) -> str:
     """The command that follows a stage."""
     names = list(DIRECTORIES)
     following = names[names.index(stage) + 1 :]
-    return f"next: codelm {following[0] if following else 'serve'} {arguments}"
+    return f"next: {_program('codelm')} {following[0] if following else 'serve'} {arguments}"
 
 
 def _next_commands(experiment: Experiment, run_dir: RunDir, arguments: str) -> Iterator[Row]:
-    yield f"codelm serve {arguments}", "the model as an HTTP endpoint"
-    yield f"mlflow ui --backend-store-uri {tracking_uri(experiment, run_dir)}", "the loss curve and all figures"
+    codelm, mlflow = _program("codelm"), _program("mlflow")
+    yield f"{codelm} serve {arguments}", "the model as an HTTP endpoint"
+    yield f"{mlflow} ui --backend-store-uri {tracking_uri(experiment, run_dir)}", "the loss curve and all figures"
     changes = f"--set run_dir={experiment.run_dir}-longer --set training.steps={experiment.training.steps * 10}"
-    yield f"codelm pipeline {arguments} {changes}", "ten times the training, in a run directory of its own"
+    yield f"{codelm} pipeline {arguments} {changes}", "ten times the training, in a run directory of its own"
+
+
+def _program(name: str) -> str:
+    """What to type for a program of this environment: its name where it is on the PATH, else its place."""
+    place = Path(sys.executable).with_name(name)
+    if shutil.which(name) == str(place):
+        return name
+    return str(place.relative_to(Path.cwd())) if place.is_relative_to(Path.cwd()) else str(place)
 
 
 def _rows(manifest: Manifest) -> list[Row]:

@@ -1,7 +1,10 @@
 """The summary: made of manifests alone, with commands that can be typed as they stand."""
 
 import re
+import sys
 from pathlib import Path
+
+import pytest
 
 from codelm import config
 from codelm.cli import app
@@ -45,6 +48,13 @@ def manifest(stage: str) -> Manifest:
     return Manifest(stage, {}, {}, {"model.safetensors": "0"}, METRICS[stage], facts)
 
 
+@pytest.fixture(autouse=True)
+def activated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in an activated environment."""
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
 def test_everything_is_there() -> None:
     tree = {"name": "quick", "run_dir": "/data/run", "corpus": {"sources": ["stdlib"]}, "training": {"steps": 240}}
     experiment = config.parse(tree, "x.yaml")
@@ -75,6 +85,17 @@ def test_one_stage() -> None:
 def test_the_next_step() -> None:
     assert next_step("pack", "x.yaml") == "next: codelm pretrain x.yaml"
     assert next_step("endpoint", "x.yaml") == "next: codelm serve x.yaml"
+
+
+def test_commands_can_be_typed_where_the_environment_is_not_activated(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    bin_ = Path(sys.executable).parent
+    monkeypatch.setenv("PATH", "/usr/bin")
+    monkeypatch.chdir(tmp_path)
+    assert next_step("pack", "x.yaml") == f"next: {bin_ / 'codelm'} pretrain x.yaml"
+    monkeypatch.chdir(bin_.parent.parent)
+    assert next_step("pack", "x.yaml") == f"next: {bin_.parent.name}/bin/codelm pretrain x.yaml"
 
 
 def test_readme_and_configs_name_commands_that_exist() -> None:

@@ -122,7 +122,8 @@ def run_stage(stage: Stage, experiment: Experiment, run_dir: RunDir) -> Manifest
         raise
     seconds = round(time.monotonic() - started, 1)
     facts = {"seconds": seconds, "codelm": __version__, "mlflow_run": tracked.run_id, **outcome.facts}
-    tracked.log_metrics(_numbers(outcome.metrics) | _numbers(facts))
+    # Under names of their own: they would add a point at step 0 to the curve of an equal name.
+    tracked.log_metrics({f"result/{key}": value for key, value in _numbers({**outcome.metrics, **facts}).items()})
     tracked.finish(succeeded=True)
     manifest = run_dir.publish(stage.directory, replace(wanted, metrics=outcome.metrics, facts=facts))
     say(stage.name, f"done in {seconds:.0f} s")
