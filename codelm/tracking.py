@@ -95,9 +95,7 @@ def open_run(uri: str, experiment_name: str, run_name: str, resume: str | None) 
             if uri.startswith("sqlite:///")
             else None
         )
-        # The tag opens MLflow's page in its view for model training; the default is the one for agents.
-        kind = {"mlflow.experimentKind": "custom_model_development"}
-        experiment_id = client.create_experiment(experiment_name, artifact_location=artefacts, tags=kind)
+        experiment_id = client.create_experiment(experiment_name, artifact_location=artefacts)
     if resume is not None:
         known = client.search_runs([experiment_id], filter_string=f"attributes.run_id = '{resume}'")
         if known:
