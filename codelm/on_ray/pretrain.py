@@ -80,7 +80,6 @@ def run(context: Context) -> Outcome:
         out.write(to_lines(curve).encode())
     with fs.open_output_stream(f"{context.workspace}/loss_curve.png") as out:
         draw(curve, entropy, out)
-    context.tracked.log_text(to_lines(curve), "curve.jsonl")
     fs.delete_dir(root)
     measured = validations(curve)
     tokens = training.steps * training.batch_size * experiment.data.sequence_length

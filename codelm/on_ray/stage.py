@@ -1,10 +1,13 @@
 """What a stage is to the pipeline, and how one is run: checked, skipped or run, published, tracked."""
 
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import pyarrow.fs as pafs
 
 from codelm import __version__
 from codelm.config import Experiment
@@ -12,6 +15,10 @@ from codelm.console import say
 from codelm.errors import UserError
 from codelm.run_dir import DIRECTORIES, Manifest, RunDir, flatten
 from codelm.tracking import TrackedRun, open_run, tracking_uri
+
+REPORTS = frozenset({"json", "jsonl", "md", "png"})
+SMALL_BYTES = 1 << 20
+"""Larger files are not copied to MLflow."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +131,7 @@ def run_stage(stage: Stage, experiment: Experiment, run_dir: RunDir) -> Manifest
     facts = {"seconds": seconds, "codelm": __version__, "mlflow_run": tracked.run_id, **outcome.facts}
     # Under names of their own: they would add a point at step 0 to the curve of an equal name.
     tracked.log_metrics({f"result/{key}": value for key, value in _numbers({**outcome.metrics, **facts}).items()})
+    _log_small_files(tracked, run_dir, workspace)
     tracked.finish(succeeded=True)
     manifest = run_dir.publish(stage.directory, replace(wanted, metrics=outcome.metrics, facts=facts))
     say(stage.name, f"done in {seconds:.0f} s")
@@ -140,6 +148,16 @@ def _claim_workspace(stage: Stage, wanted: Manifest, run_dir: RunDir) -> tuple[s
     else:
         workspace = run_dir.clear_workspace(stage.directory)
     return workspace, note["mlflow_run"] if note is not None and same else None
+
+
+def _log_small_files(tracked: TrackedRun, run_dir: RunDir, workspace: str) -> None:
+    """Log reports, figures and pictures: the small files at the top of what the stage made."""
+    for info in run_dir.fs.get_file_info(pafs.FileSelector(workspace)):
+        if info.type == pafs.FileType.File and info.extension in REPORTS and info.size <= SMALL_BYTES:
+            with tempfile.TemporaryDirectory() as directory:
+                copy = f"{directory}/{info.base_name}"
+                pafs.copy_files(info.path, copy, source_filesystem=run_dir.fs)
+                tracked.log_file(copy)
 
 
 def _numbers(values: dict[str, Any]) -> dict[str, float]:

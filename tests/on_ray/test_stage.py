@@ -8,7 +8,7 @@ from mlflow.tracking import MlflowClient
 
 from codelm.config import Experiment
 from codelm.errors import UserError
-from codelm.on_ray.stage import Context, Outcome, Stage, run_stage
+from codelm.on_ray.stage import SMALL_BYTES, Context, Outcome, Stage, run_stage
 from codelm.run_dir import RunDir
 
 Make = Callable[..., Experiment]
@@ -38,6 +38,19 @@ def test_a_result_adds_no_point_to_the_curve_of_its_name(make_experiment: Make) 
     curve = client.get_metric_history(run_id, "validation_loss")
     assert [(point.step, point.value) for point in curve] == [(0, 8.0), (10, 4.0)]
     assert client.get_run(run_id).data.metrics["result/validation_loss"] == 4.0
+
+
+def test_small_reports_are_kept_with_the_run(make_experiment: Make) -> None:
+    def report(context: Context) -> Outcome:
+        Path(context.workspace, "ledger.json").write_text("{}")
+        Path(context.workspace, "weights.bin").write_bytes(b"0")
+        Path(context.workspace, "large.json").write_bytes(b" " * (SMALL_BYTES + 1))
+        return Outcome({})
+
+    experiment = make_experiment()
+    manifest = run_stage(stage(report), experiment, RunDir(experiment.run_dir))
+    client = MlflowClient(f"sqlite:///{experiment.run_dir}/mlflow.db")
+    assert [item.path for item in client.list_artifacts(manifest.facts["mlflow_run"])] == ["ledger.json"]
 
 
 def test_a_finished_stage_is_skipped_and_makes_no_second_run(make_experiment: Make) -> None:
