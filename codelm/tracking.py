@@ -53,10 +53,6 @@ class TrackedRun:
         """Copy a small local file to the run's artefacts."""
         _client(self.uri).log_artifact(self.run_id, str(path))
 
-    def log_text(self, text: str, name: str) -> None:
-        """Store a small text as the artefact `name`."""
-        _client(self.uri).log_text(self.run_id, text, name)
-
     def finish(self, succeeded: bool) -> None:
         """Mark the run as finished or failed."""
         status = RunStatus.FINISHED if succeeded else RunStatus.FAILED

@@ -20,9 +20,9 @@ def test_metrics_params_and_files_arrive(uri: str, tmp_path: Path) -> None:
     run.log_params({"training": {"steps": 3}, "seed": 0})
     run.log_metrics({"loss": 5.0}, step=1)
     run.log_metrics({"loss": 4.0}, step=2)
-    run.log_text("hello", "note.txt")
-    (tmp_path / "curve.txt").write_text("curve")
-    run.log_file(tmp_path / "curve.txt")
+    for name in ("note.txt", "curve.txt"):
+        (tmp_path / name).write_text(name)
+        run.log_file(tmp_path / name)
     run.finish(succeeded=True)
 
     client = MlflowClient(tracking_uri=uri)
