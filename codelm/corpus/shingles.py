@@ -85,18 +85,6 @@ def shingle_sets(texts: Sequence[bytes], words: int) -> tuple[U64, NDArray[np.in
     return hashes[is_new], np.concatenate([[0], np.cumsum(is_new)])[offsets]
 
 
-def shingle_set(text: bytes, words: int) -> U64:
-    """The sorted set of a text's shingles."""
-    return shingle_sets([text], words)[0]
-
-
-def jaccard(a: U64, b: U64) -> float:
-    """|A and B| / |A or B| of two sorted sets; 0 for two empty ones. `[1, 2, 3], [2, 3, 4] -> 0.5`."""
-    common = len(np.intersect1d(a, b, assume_unique=True))
-    either = len(a) + len(b) - common
-    return common / either if either else 0.0
-
-
 def _pieces(texts: Sequence[bytes]) -> list[Sequence[bytes]]:
     pieces, start, held = [], 0, 0
     for row, text in enumerate(texts):

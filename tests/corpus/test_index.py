@@ -13,10 +13,10 @@ from codelm.corpus import index as module
 from codelm.corpus.hashing import content_id
 from codelm.corpus.index import Known, pack, parted, placed, sets_name, stored_sets, texts_name, unpack, write_part
 from codelm.corpus.minhash import text_bands
-from codelm.corpus.shingles import shingle_set
 from codelm.corpus.source_file import Entry, Split
 from codelm.corpus.text_store import BASE, PLACES, BlockWriter, TextStore
 from codelm.run_dir import RunDir
+from tests.corpus.exact import shingle_set
 
 SETTINGS = NearDedup()
 TEXTS = {content_id(text): text for text in (b"a b c d e f %d g h i %d" % (n, n * n) * n for n in range(1, 40))}

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from codelm.corpus.minhash import band_hashes, bands_and_rows, signatures
-from codelm.corpus.shingles import jaccard, shingles
+from codelm.corpus.shingles import shingles
 from codelm.errors import UserError
+from tests.corpus.exact import jaccard
 
 
 @pytest.mark.parametrize(("threshold", "expected"), [(0.7, (42, 6)), (0.85, (25, 10)), (0.5, (85, 3))])

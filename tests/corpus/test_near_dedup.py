@@ -16,9 +16,10 @@ from codelm.corpus.candidates import LINKS, Components, Groups, Numbers, band_me
 from codelm.corpus.hashing import content_id
 from codelm.corpus.minhash import text_bands
 from codelm.corpus.near_dedup import MATCHES, Job, match_all, survivors_first, verdicts
-from codelm.corpus.shingles import jaccard, shingle_set, shingle_sets
+from codelm.corpus.shingles import shingle_sets
 from codelm.corpus.splitting import counted, rare_members, shared
 from codelm.corpus.verification import matches
+from tests.corpus.exact import jaccard, shingle_set
 
 WORDS, PERMUTATIONS = 5, 256
 THRESHOLD = 0.6

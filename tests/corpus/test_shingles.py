@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codelm.corpus import shingles as module
-from codelm.corpus.shingles import jaccard, shingle_set, shingle_sets, shingles
+from codelm.corpus.shingles import shingle_sets, shingles
+from tests.corpus.exact import jaccard, shingle_set
 
 WORD = re.compile(rb"[A-Za-z0-9_\x80-\xff]+")
 

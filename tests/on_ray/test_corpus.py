@@ -19,7 +19,6 @@ import ray
 from codelm import config
 from codelm.config import Experiment
 from codelm.corpus import blocks
-from codelm.corpus.shingles import jaccard, shingle_set
 from codelm.corpus.source_file import Split
 from codelm.corpus.sources import directories
 from codelm.errors import UserError
@@ -28,6 +27,7 @@ from codelm.on_ray import corpus_reading, near_dedup
 from codelm.on_ray.corpus import STAGE
 from codelm.on_ray.stage import run_stage
 from codelm.run_dir import Manifest, RunDir
+from tests.corpus.exact import jaccard, shingle_set
 from tests.on_ray import killing_corpus
 
 Make = Callable[..., Experiment]
