@@ -31,6 +31,10 @@ class Request:
         stop: the text ends before the first of these.
         seed: with the prompt and `index` it decides every draw, whatever else runs beside.
         index: tells several completions of one prompt and seed apart.
+        presence_penalty: taken once from the logit of each token that has been generated; OpenAI's formula.
+        frequency_penalty: taken from it each time.
+        logit_bias: (token, what is added to its logit).
+        logprobs: also tell the log probability of each generated token and of so many alternatives; None for none.
     """
 
     prompt: str | tuple[int, ...]
@@ -40,6 +44,25 @@ class Request:
     stop: tuple[str, ...] = ()
     seed: int = 0
     index: int = 0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    logprobs: int | None = None
+
+
+@dataclass(frozen=True)
+class TokenScore:
+    """How likely the model found one token, by its logits as they are: without temperature, penalties or bias.
+
+    Attributes:
+        token: its id.
+        logprob: natural logarithm of its probability; None for the first token of a text, which nothing precedes.
+        top: (id, logprob) of the likeliest tokens in its place, likeliest first.
+    """
+
+    token: int
+    logprob: float | None
+    top: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -50,11 +73,13 @@ class Delta:
         text: whole characters, safe to show: never part of a stop string, never a special token.
         token_ids: what was generated, stop strings included, the end-of-text token not.
         finish_reason: set on the last delta: `stop` for a stop string or end of text, `length` at the limit.
+        scores: of each of `token_ids`, where the request asks for `logprobs`.
     """
 
     text: str
     token_ids: tuple[int, ...]
     finish_reason: FinishReason | None = None
+    scores: tuple[TokenScore, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -98,6 +123,13 @@ class Engine(Protocol):
 
     def cancel(self, number: int) -> None:
         """Forget a request; nothing happens if it has finished."""
+
+    def score(self, ids: tuple[int, ...], top: int = 0) -> list[TokenScore]:
+        """How likely each token of a text is after those before it; other requests do not matter.
+
+        Raises:
+            ValueError: there are none, too many, or unknown ones.
+        """
 
 
 def load_engine(name: str, model_dir: str | Path, device: str = "cpu", max_batch: int = 32) -> Engine:

@@ -1,9 +1,11 @@
 """Draws tokens. Every draw is a hash of (seed, index, prompt, position), so that no state need be kept."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
+
+from codelm.inference.engine import Request, TokenScore
 
 
 class Draws:
@@ -50,3 +52,37 @@ def choose(
     for row, token in zip(rows, order.gather(-1, place).squeeze(-1).tolist(), strict=True):
         tokens[row] = token
     return tokens
+
+
+def adjusted(logits: torch.Tensor, requests: Sequence[Request], counts: Sequence[Mapping[int, int]]) -> torch.Tensor:
+    """The logits with each request's bias and penalties, by OpenAI's formula: `logit - count * frequency_penalty -
+    (count > 0) * presence_penalty` (platform.openai.com/docs/advanced-usage), over the tokens generated so far.
+
+    Args:
+        logits: rows x vocabulary; not changed.
+        requests: of each row.
+        counts: of each row, how often each token has been generated.
+    """
+    changed = None
+    for row, (request, seen) in enumerate(zip(requests, counts, strict=True)):
+        changes = dict(request.logit_bias)
+        if request.presence_penalty or request.frequency_penalty:
+            for token, count in seen.items():
+                penalty = request.presence_penalty + count * request.frequency_penalty
+                changes[token] = changes.get(token, 0.0) - penalty
+        if changes:
+            changed = logits.clone() if changed is None else changed
+            tokens = torch.tensor(list(changes), device=logits.device)
+            changed[row, tokens] += torch.tensor(list(changes.values()), dtype=logits.dtype, device=logits.device)
+    return logits if changed is None else changed
+
+
+def scores(logits: torch.Tensor, tokens: Sequence[int], top: int) -> list[TokenScore]:
+    """How likely tokens are by their rows of logits, with so many alternatives each."""
+    logprobs = torch.log_softmax(logits.float(), dim=-1)
+    chosen = logprobs.gather(-1, torch.tensor(tokens, device=logits.device)[:, None])[:, 0].tolist()
+    best = logprobs.topk(min(top, logprobs.shape[-1]), dim=-1)
+    return [
+        TokenScore(token, logprob, tuple(zip(ids, values, strict=True)))
+        for token, logprob, ids, values in zip(tokens, chosen, best.indices.tolist(), best.values.tolist(), strict=True)
+    ]

@@ -5,8 +5,8 @@ with the other newcomers of the step, and its cache joined to the others'; a fin
 A prompt that several requests have is computed once, for those that join in this step and those that still wait.
 """
 
-from collections import deque
-from dataclasses import dataclass
+from collections import Counter, deque
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,8 @@ from torch.nn.functional import pad
 from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedModel
 
 from codelm.inference.codec import Codec, TextStream, load_codec
-from codelm.inference.engine import Delta, FinishReason, Request
-from codelm.inference.sampling import Draws, choose
+from codelm.inference.engine import Delta, FinishReason, Request, TokenScore
+from codelm.inference.sampling import Draws, adjusted, choose, scores
 
 
 @dataclass
@@ -30,6 +30,7 @@ class _Row:
     text: TextStream
     generated: int = 0
     last: int = -1
+    counts: Counter[int] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True)
@@ -76,10 +77,10 @@ class TransformersEngine:
     def add(self, request: Request) -> int:
         """Take a request; see `Engine.add`."""
         prompt = self.codec.prompt_ids(request.prompt)
-        if not prompt:
-            raise ValueError("the prompt has no tokens")
-        if not all(0 <= token < self._vocabulary for token in prompt):
-            raise ValueError(f"the prompt has token ids outside 0..{self._vocabulary - 1}")
+        self._check_ids(prompt)
+        unknown = [token for token, _ in request.logit_bias if not 0 <= token < self._vocabulary]
+        if unknown:
+            raise ValueError(f"logit_bias has token id {unknown[0]}, outside 0..{self._vocabulary - 1}")
         if request.max_new_tokens < 1:
             raise ValueError(f"max_new_tokens is {request.max_new_tokens}; take at least 1")
         if len(prompt) + request.max_new_tokens > self.max_positions:
@@ -114,27 +115,50 @@ class TransformersEngine:
         if self._batch is None:
             return []
         rows = self._batch.rows
+        logits = torch.cat(parts)
         tokens = choose(
-            torch.cat(parts),
+            adjusted(logits, [row.request for row in rows], [row.counts for row in rows]),
             [row.request.temperature for row in rows],
             [row.request.top_p for row in rows],
             [row.draws.uniform(row.generated) for row in rows],
         )
-        deltas = [(row.number, self._advance(row, token)) for row, token in zip(rows, tokens, strict=True)]
+        deltas = [
+            (row.number, self._advance(row, token, logits[place]))
+            for place, (row, token) in enumerate(zip(rows, tokens, strict=True))
+        ]
         self._keep([delta.finish_reason is None for _, delta in deltas])
         return deltas
 
-    def _advance(self, row: _Row, token: int) -> Delta:
+    @torch.inference_mode()
+    def score(self, ids: tuple[int, ...], top: int = 0) -> list[TokenScore]:
+        """How likely each token of a text is; see `Engine.score`."""
+        self._check_ids(ids)
+        if len(ids) > self.max_positions:
+            raise ValueError(f"{len(ids)} tokens are more than the model's {self.max_positions} positions")
+        logits = self._model(input_ids=torch.tensor([ids], device=self._model.device), use_cache=False).logits[0, :-1]
+        return [TokenScore(ids[0], None), *scores(logits, ids[1:], top)]
+
+    def _check_ids(self, ids: tuple[int, ...]) -> None:
+        if not ids:
+            raise ValueError("the prompt has no tokens")
+        if not all(0 <= token < self._vocabulary for token in ids):
+            raise ValueError(f"the prompt has token ids outside 0..{self._vocabulary - 1}")
+
+    def _advance(self, row: _Row, token: int, logits: torch.Tensor) -> Delta:
+        """Add a token to a row; `logits`, the model's own, are those that it was chosen from."""
         if token in self._ends:
             return Delta(row.text.finish(), (), "stop")
         row.last = token
         row.generated += 1
+        row.counts[token] += 1
+        asked = row.request.logprobs
+        scored = () if asked is None else tuple(scores(logits[None], [token], asked))
         text = row.text.push(token)
         reason: FinishReason | None = None
         if not row.text.stopped and row.generated == row.request.max_new_tokens:
             text += row.text.finish()
             reason = "length"
-        return Delta(text, (token,), "stop" if row.text.stopped else reason)
+        return Delta(text, (token,), "stop" if row.text.stopped else reason, scored)
 
     def _decode(self, batch: _Batch) -> torch.Tensor:
         """Feed each row's last token; the logits of the next."""

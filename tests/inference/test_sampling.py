@@ -5,7 +5,8 @@ from collections import Counter
 import pytest
 import torch
 
-from codelm.inference.sampling import Draws, choose
+from codelm.inference.engine import Request
+from codelm.inference.sampling import Draws, adjusted, choose, scores
 
 LOGITS = torch.log(torch.tensor([0.1, 0.5, 0.15, 0.25]))
 
@@ -47,3 +48,25 @@ def test_the_end_of_the_scale_is_a_token_with_a_probability() -> None:
     almost_one = 1 - 2.0**-53
     logits = torch.tensor([[0.0, -float("inf"), -1.0, -float("inf")]])
     assert choose(logits, [1.0], [1.0], [almost_one]) == [2]
+
+
+def test_bias_and_penalties_are_openais_formula() -> None:
+    plain = Request((1,), 8)
+    biased = Request((1,), 8, logit_bias=((2, 100.0), (0, -1.0)))
+    penalised = Request((1,), 8, presence_penalty=0.5, frequency_penalty=0.25)
+    both = Request((1,), 8, presence_penalty=0.5, logit_bias=((3, 2.0),))
+    logits = LOGITS.expand(4, 4)
+    changed = adjusted(
+        logits, [plain, biased, penalised, both], [Counter([1]), Counter([1]), Counter([1, 1, 3]), {3: 4}]
+    )
+    shift = torch.tensor([[0, 0, 0, 0], [-1, 0, 100, 0], [0, -1.0, 0, -0.75], [0, 0, 0, 1.5]])
+    assert torch.allclose(changed, LOGITS + shift)
+    assert adjusted(logits, [plain], [Counter([1])]) is logits
+
+
+def test_scores_are_log_probabilities_likeliest_first() -> None:
+    (score,) = scores(LOGITS[None] + 7, [2], 2)
+    assert score.token == 2
+    assert score.logprob == pytest.approx(torch.tensor(0.15).log().item())
+    assert [token for token, _ in score.top] == [1, 3]
+    assert [2.718281828**value for _, value in score.top] == pytest.approx([0.5, 0.25], abs=1e-5)

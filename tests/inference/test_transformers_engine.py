@@ -193,3 +193,33 @@ def test_fill_in_the_middle_has_real_tokens(llama: Engine) -> None:
 
 def test_completion_counts() -> None:
     assert Completion("a", (5, 6), "stop", 3).completion_tokens == 2
+
+
+def test_scores_are_the_models_own(any_model: Path, engine: Engine) -> None:
+    reference = AutoModelForCausalLM.from_pretrained(any_model, dtype=torch.float32).eval()
+    ids = engine.codec.encode(PROMPTS[1])
+    first, *rest = engine.score(ids, 3)
+    with torch.inference_mode():
+        expected = torch.log_softmax(reference(torch.tensor([ids])).logits[0], dim=-1)
+    assert (first.token, first.logprob, first.top) == (ids[0], None, ())
+    for place, score in enumerate(rest):
+        assert score.logprob == pytest.approx(expected[place, ids[place + 1]].item(), abs=1e-4)
+        assert [token for token, _ in score.top] == expected[place].topk(3).indices.tolist()
+    greedy = generate(engine, [Request(ids, 5, temperature=0)])[0]
+    number = engine.add(Request(ids, 5, temperature=0, logprobs=1))
+    told = [score for _ in range(5) for place, delta in engine.step() if place == number for score in delta.scores]
+    scored = engine.score(ids + greedy.token_ids)[len(ids) :]
+    assert [score.token for score in told] == list(greedy.token_ids)
+    for one, other in zip(told, scored, strict=True):
+        assert one.logprob == pytest.approx(other.logprob, abs=1e-4)
+        assert one.top[0] == (one.token, one.logprob)
+
+
+def test_a_bias_can_forbid_and_force(llama: Engine) -> None:
+    (forced,) = generate(llama, [replace(SAMPLED, logit_bias=((70, 100.0),))])
+    assert set(forced.token_ids) == {70}
+    free = generate(llama, [replace(SAMPLED, frequency_penalty=2.0, presence_penalty=2.0, temperature=0)])[0]
+    plain = generate(llama, [replace(SAMPLED, temperature=0)])[0]
+    assert len(set(free.token_ids)) > len(set(plain.token_ids))
+    with pytest.raises(ValueError, match="logit_bias has token id 9999"):
+        llama.add(replace(SAMPLED, logit_bias=((9999, 1.0),)))
