@@ -10,7 +10,7 @@ quickstart: setup
 	@$(BIN)/codelm pipeline ray_jobs/configs/quickstart.yaml
 
 test: lint
-	@$(BIN)/pytest -n 2
+	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: setup
 	@$(BIN)/ruff check .

@@ -7,13 +7,9 @@ from typing import Any
 import pytest
 import yaml
 from hypothesis import settings
-from xdist.scheduler import LoadScopeScheduling
 
 from codelm import config
 from codelm.config import Experiment
-
-USE_RAY = ("tests/on_ray/", "tests/system/", "tests/serve/test_live.py")
-"""Where tests use the cluster."""
 
 # The same examples each time, and no limit on an example's time: machines are slow at times.
 settings.register_profile("codelm", derandomize=True, deadline=None)
@@ -21,23 +17,17 @@ settings.load_profile("codelm")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what uses the cluster, so that `pytest -m "not ray"` is the quick half; run it last."""
+    """Mark what uses the cluster, so that `pytest -m "not ray"` is the quick half; run it last, the longest first."""
     for item in items:
         if "ray_cluster" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.ray)
-    items.sort(key=lambda item: item.get_closest_marker("ray") is not None)
 
+    def rank(item: pytest.Item) -> int:
+        if item.get_closest_marker("ray") is None:
+            return 0
+        return 1 if item.nodeid.startswith("tests/system/") else 2
 
-class OneClusterScheduling(LoadScopeScheduling):
-    """With `pytest -n 2`, a module's tests share a process, for its fixtures; all that use Ray share one cluster."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        return "ray" if nodeid.startswith(USE_RAY) else nodeid.partition("::")[0]
-
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneClusterScheduling:
-    """Not xdist's own `--dist loadgroup`: xdist 3.8 writes the groups where pytest 9.2 does not look."""
-    return OneClusterScheduling(config, log)
+    items.sort(key=rank)
 
 
 @pytest.fixture(scope="session")
