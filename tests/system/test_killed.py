@@ -8,7 +8,7 @@ import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from codelm.config import Experiment
 from codelm.run_dir import DIRECTORIES, MANIFEST, WORK, RunDir
 
 PATIENCE_SECONDS = 120
+
+Start = Callable[[Experiment, Path], "subprocess.Popen[bytes]"]
 
 
 @pytest.fixture
@@ -35,11 +37,22 @@ def source(tmp_path: Path) -> Path:
     return directory
 
 
-def start(experiment: Experiment, path: Path) -> "subprocess.Popen[bytes]":
-    path.write_text(config.to_yaml(experiment))
-    program = Path(sys.executable).parent / "codelm"
-    with (path.parent / "driver.log").open("ab") as log:
-        return subprocess.Popen([program, "pipeline", path], stdout=log, stderr=log, start_new_session=True)
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Start the pipeline of an experiment, with its config in a file; what still runs after the test is ended."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def pipeline(experiment: Experiment, path: Path) -> "subprocess.Popen[bytes]":
+        path.write_text(config.to_yaml(experiment))
+        program = Path(sys.executable).parent / "codelm"
+        with (path.parent / "driver.log").open("ab") as log:
+            started.append(subprocess.Popen([program, "pipeline", path], stdout=log, stderr=log))
+        return started[-1]
+
+    yield pipeline
+    for process in started:
+        process.kill()
+        process.wait()
 
 
 def is_at_work(run_dir: RunDir, stage: str) -> bool:
@@ -49,7 +62,7 @@ def is_at_work(run_dir: RunDir, stage: str) -> bool:
     return Path(run_dir.path(WORK, f"{DIRECTORIES[stage]}.json")).exists()
 
 
-def kill_in(stage: str, experiment: Experiment, path: Path, pause: float) -> None:
+def kill_in(start: Start, stage: str, experiment: Experiment, path: Path, pause: float) -> None:
     """Start the pipeline, wait until the stage is at work and a little longer, and kill the driver."""
     run_dir = RunDir(experiment.run_dir)
     driver = start(experiment, path)
@@ -75,7 +88,7 @@ def omit(record: dict[str, Any], keys: list[str]) -> dict[str, Any]:
 
 @pytest.mark.timeout(900)
 def test_killed_in_each_stage(
-    ray_cluster: None, make_experiment: Callable[..., Experiment], source: Path, tmp_path: Path
+    ray_cluster: None, make_experiment: Callable[..., Experiment], source: Path, start: Start, tmp_path: Path
 ) -> None:
     address = ray.get_runtime_context().gcs_address
     common = [f"cluster.address={address}", "training.workers=2", "evaluation.problems=2"]
@@ -86,7 +99,7 @@ def test_killed_in_each_stage(
     moments = random.Random(0)
     unfinished = []
     for stage in DIRECTORIES:
-        kill_in(stage, killed, tmp_path / "killed.yaml", pause=moments.uniform(0.0, 0.5))
+        kill_in(start, stage, killed, tmp_path / "killed.yaml", pause=moments.uniform(0.0, 0.5))
         if not (tmp_path / "killed" / DIRECTORIES[stage] / MANIFEST).exists():
             unfinished.append(stage)
     assert start(killed, tmp_path / "killed.yaml").wait() == 0, (tmp_path / "driver.log").read_text()
