@@ -22,6 +22,9 @@ STAGE_HELP = {
     "pack": "Tokenise the corpus into training and validation sequences.",
     "pretrain": "Train a model from scratch with Ray Train; an interrupted run goes on where it stopped.",
     "export": "Write the trained model as a plain Hugging Face directory with a model card.",
+    "examples": "Read prompts and solutions, or functions of the corpus, and encode them for fine-tuning.",
+    "finetune": "Fine-tune a model on prompts and solutions, with the loss on solutions alone; reads them first.",
+    "sweep": "Search the config for the best fine-tuning or pretraining with Ray Tune.",
     "evaluate": "Sample completions for HumanEval, run them isolated from each other, and report pass@k.",
     "endpoint": "Start the completion endpoint, make one real request, keep the answer, stop it again.",
 }
@@ -86,7 +89,7 @@ def _stage_command(name: str) -> Callable[..., None]:
         from codelm.on_ray import pipeline as stages
         from codelm.summary import next_step, stage_result
 
-        manifests = stages.run(experiment, [name], redo=name if redo else None)
+        manifests = stages.run(experiment, stages.with_examples(name, experiment), redo=name if redo else None)
         typer.echo(stage_result(manifests[name]))
         typer.echo(next_step(name, _as_typed(path, overrides)))
 

@@ -29,6 +29,9 @@ DIRECTORIES = {
     "pack": "packed",
     "pretrain": "pretrain",
     "export": "model",
+    "examples": "examples",
+    "finetune": "finetuned",
+    "sweep": "sweep",
     "evaluate": "evaluation",
     "endpoint": "endpoint",
 }

@@ -18,6 +18,9 @@ from codelm.tracking import tracking_uri
 
 Row = tuple[str, str]
 
+NOT_NEXT = ("examples", "finetune", "sweep")
+"""What follows pretraining only where one wants it."""
+
 WIDTH = 110
 """Columns of the summary; completions are wrapped to it."""
 
@@ -39,7 +42,7 @@ def summarise(experiment: Experiment, manifests: Mapping[str, Manifest], argumen
     seconds = sum(manifest.facts["seconds"] for manifest in manifests.values())
     table.add_row("time", "all stages", f"{seconds:.0f} s, of which {_shares(manifests)}")
     table.add_row("where", "everything", run_dir.uri)
-    table.add_row("", "model", run_dir.path(DIRECTORIES["export"]))
+    table.add_row("", "model", run_dir.path(DIRECTORIES[experiment.model_stage]))
     table.add_row("", "MLflow", tracking_uri(experiment, run_dir))
     steps = "\n".join(f"  {why}:\n    {command}" for command, why in _next_commands(experiment, run_dir, arguments))
     return f"{_render(table)}\nNext, try\n{steps}"
@@ -56,7 +59,7 @@ def stage_result(manifest: Manifest) -> str:
 def next_step(stage: str, arguments: str) -> str:
     """The command that follows a stage."""
     names = list(DIRECTORIES)
-    following = names[names.index(stage) + 1 :]
+    following = [name for name in names[names.index(stage) + 1 :] if name not in NOT_NEXT or stage in NOT_NEXT]
     return f"next: {_program('codelm')} {following[0] if following else 'serve'} {arguments}"
 
 
@@ -116,6 +119,42 @@ def _export(manifest: Manifest) -> Iterator[Row]:
     yield "Hugging Face files", ", ".join(sorted(manifest.files))
 
 
+def _examples(manifest: Manifest) -> Iterator[Row]:
+    m = manifest.metrics
+    yield "examples", f"{m['examples']:,} of {m['found']:,} found"
+    for reason, count in sorted(m["dropped"].items(), key=lambda item: -item[1]):
+        yield f"dropped, {reason}", f"{count:,}"
+    if m["cut"]:
+        yield "prompts cut", f"{m['cut']:,} lost their beginning"
+    for split in ("train", "valid"):
+        s = m[split]
+        yield (
+            f"{split} sequences",
+            f"{s['sequences']:,} x {s['sequence_length']:,}, with {s['learnt_tokens']:,} tokens to learn and "
+            f"{s['prompt_tokens']:,} to read, of {s['examples']:,} examples",
+        )
+
+
+def _finetune(manifest: Manifest) -> Iterator[Row]:
+    m, facts = manifest.metrics, manifest.facts
+    yield "model", f"{m['parameters']:,} parameters, {facts['precision']}, {facts['workers']} x {facts['device']}"
+    yield "trained", f"{m['steps']:,} steps, {m['epochs']:.2f} epochs, {facts['tokens_per_second']:,.0f} tokens/s"
+    yield (
+        "validation loss",
+        f"{m['initial_validation_loss']:.3f} -> {m['validation_loss']:.3f} nats per token of solutions, after step "
+        f"{m['best_step']:,}, the best ({m['final_validation_loss']:.3f} after the last)",
+    )
+
+
+def _sweep(manifest: Manifest) -> Iterator[Row]:
+    m = manifest.metrics
+    ended = ", ".join(f"{count:,} {state}" for state, count in m["states"].items())
+    yield "trials", f"{m['trials']:,}: {ended}"
+    yield "steps", f"{m['steps']:,} of {m['full_steps']:,} that all trials would take ({m['share_of_steps']:.0%})"
+    yield "best", ", ".join(f"{key}={value}" for key, value in m["best_overrides"].items())
+    yield m["metric"], f"{m['best']:.4f}, from {m['worst']:.4f} of the worst trial that ended"
+
+
 def _evaluate(manifest: Manifest) -> Iterator[Row]:
     m = manifest.metrics
     for name, figure in m["pass_at_k"].items():
@@ -146,6 +185,9 @@ ROWS: dict[str, Callable[[Manifest], Iterator[Row]]] = {
     "pack": _pack,
     "pretrain": _pretrain,
     "export": _export,
+    "examples": _examples,
+    "finetune": _finetune,
+    "sweep": _sweep,
     "evaluate": _evaluate,
     "endpoint": _endpoint,
 }

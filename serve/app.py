@@ -28,6 +28,8 @@ class ServeArgs(BaseModel):
 
     run_dir: str
     """Where the model is published: a run directory's path or URI."""
+    directory: str = "model"
+    """Which of the run's models: the one that was trained there, or `finetuned`."""
     model: str
     """Its name in the API. Without "gpt" in it: editors would send chat templates to it."""
     engine: str = "transformers"
@@ -47,7 +49,7 @@ class Completions:
 
     def __init__(self, args: ServeArgs) -> None:
         def load_model() -> Engine:
-            directory = RunDir(args.run_dir).local_copy("model")
+            directory = RunDir(args.run_dir).local_copy(args.directory)
             return load_engine(args.engine, directory, args.device, args.max_ongoing_requests)
 
         self._scheduler = Scheduler(load_model)

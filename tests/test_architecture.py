@@ -8,7 +8,17 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 CORE = {"config", "records", "run_dir", "errors", "console"}
-STAGES = {"corpus", "tokenization", "modeling", "training", "evaluation", "sandbox", "inference"}
+STAGES = {
+    "corpus",
+    "tokenization",
+    "modeling",
+    "training",
+    "evaluation",
+    "sandbox",
+    "inference",
+    "finetuning",
+    "tuning",
+}
 
 
 def imports(path: Path) -> Iterator[str]:

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from codelm.config.corpus import Corpus
 from codelm.config.evaluation import Evaluation
+from codelm.config.finetuning import Finetuning
 from codelm.config.model import Data, Model, Tokenizer
 from codelm.config.presets import filled
 from codelm.config.running import Cluster, Serving, Tracking
@@ -29,9 +30,16 @@ class Experiment(Section):
     data: Data = Data()
     model: Model = Model()
     training: Training = Training()
+    finetuning: Finetuning | None = None
+    """null leaves fine-tuning out; else the fine-tuned model is the one that is evaluated and served."""
     evaluation: Evaluation = Evaluation()
     serving: Serving = Serving()
     tracking: Tracking = Tracking()
+
+    @property
+    def model_stage(self) -> str:
+        """The stage whose model is evaluated and served: `finetune` where the config has that, else `export`."""
+        return "export" if self.finetuning is None else "finetune"
 
     @model_validator(mode="before")
     @classmethod
@@ -58,12 +66,10 @@ class Experiment(Section):
 
 def _impossible_combinations(experiment: Experiment) -> Iterator[str]:
     training, model, data = experiment.training, experiment.model, experiment.data
-    per_pass = training.workers * training.micro_batch_size
-    if training.batch_size % per_pass:
-        yield (
-            f"training.batch_size: {training.batch_size} is not divisible by workers x micro_batch_size = "
-            f"{training.workers} x {training.micro_batch_size} = {per_pass}; take a multiple of {per_pass}"
-        )
+    yield from _impossible_recipe("training", training, training.steps)
+    if (section := experiment.finetuning) is not None:
+        steps = section.training.steps if section.epochs is None else None
+        yield from _impossible_recipe("finetuning.training", section.training, steps)
     if data.sequence_length > model.max_positions:
         yield (
             f"data.sequence_length: {data.sequence_length} is longer than model.max_positions = "
@@ -81,25 +87,38 @@ def _impossible_combinations(experiment: Experiment) -> Iterator[str]:
         yield f"model.heads: {model.heads} is not divisible by model.kv_heads = {model.kv_heads}"
     if model.architecture != "gpt2" and (model.scale_attention_by_inverse_layer or model.reorder_and_upcast_attention):
         yield f"model.architecture: {model.architecture} has not got CodeParrot's changes to attention; gpt2 has"
-    if training.warmup_steps >= training.steps:
-        yield (
-            f"training.warmup_steps: {training.warmup_steps} leaves nothing of training.steps = "
-            f"{training.steps}; lower the first"
-        )
-    if training.schedule == "wsd" and training.warmup_steps > training.steps * (1 - training.decay_share):
-        yield (
-            f"training.decay_share: {training.decay_share} of training.steps = {training.steps} begins within "
-            f"training.warmup_steps = {training.warmup_steps}; lower one of them"
-        )
-    flattens = training.zero_stage > 0 or training.precision != "fp32"
-    if training.engine == "deepspeed" and training.optimizer != "adamw" and flattens:
-        yield (
-            f"training.optimizer: {training.optimizer} works on matrices, and DeepSpeed flattens them; set "
-            "training.engine: torch, or training.zero_stage: 0 with training.precision: fp32"
-        )
     too_large = [k for k in experiment.evaluation.k if k > experiment.evaluation.samples]
     if too_large:
         yield (
             f"evaluation.k: pass@{too_large[0]} needs {too_large[0]} samples a problem, but "
             f"evaluation.samples = {experiment.evaluation.samples}"
+        )
+
+
+def _impossible_recipe(key: str, training: Training, steps: int | None) -> Iterator[str]:
+    """What cannot be in a recipe.
+
+    Args:
+        key: of the section that it stands in.
+        training: the recipe.
+        steps: that it takes; None where these are not known yet.
+    """
+    per_pass = training.workers * training.micro_batch_size
+    if training.batch_size % per_pass:
+        yield (
+            f"{key}.batch_size: {training.batch_size} is not divisible by workers x micro_batch_size = "
+            f"{training.workers} x {training.micro_batch_size} = {per_pass}; take a multiple of {per_pass}"
+        )
+    if steps is not None and training.warmup_steps >= steps:
+        yield (f"{key}.warmup_steps: {training.warmup_steps} leaves nothing of {key}.steps = {steps}; lower the first")
+    if steps is not None and training.schedule == "wsd" and training.warmup_steps > steps * (1 - training.decay_share):
+        yield (
+            f"{key}.decay_share: {training.decay_share} of {key}.steps = {steps} begins within "
+            f"{key}.warmup_steps = {training.warmup_steps}; lower one of them"
+        )
+    flattens = training.zero_stage > 0 or training.precision != "fp32"
+    if training.engine == "deepspeed" and training.optimizer != "adamw" and flattens:
+        yield (
+            f"{key}.optimizer: {training.optimizer} works on matrices, and DeepSpeed flattens them; set "
+            f"{key}.engine: torch, or {key}.zero_stage: 0 with {key}.precision: fp32"
         )

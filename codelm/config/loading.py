@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
@@ -79,8 +79,9 @@ def valid_keys(model: type[BaseModel] = Experiment, prefix: str = "") -> list[st
     keys = []
     for name, info in model.model_fields.items():
         keys.append(f"{prefix}{name}")
-        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
-            keys.extend(valid_keys(info.annotation, f"{prefix}{name}."))
+        for kind in (info.annotation, *get_args(info.annotation)):  # a section, or a section that may be null
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                keys.extend(valid_keys(kind, f"{prefix}{name}."))
     return keys
 
 

@@ -27,9 +27,9 @@ RecipePreset = Literal["codeparrot", "codeparrot-small", "gpt-neo-125m", "santac
 
 
 @cache
-def read(name: str) -> dict[str, Any]:
-    """The content of a preset's file; empty for a name that there is no file for."""
-    file = files("codelm.config") / "models" / f"{name}.yaml"
+def read(name: str, kind: str = "models") -> dict[str, Any]:
+    """The content of a preset's file in `codelm/config/KIND`; empty for a name that there is no file for."""
+    file = files("codelm.config") / kind / f"{name}.yaml"
     content: dict[str, Any] = yaml.safe_load(file.read_text()) if file.is_file() else {}
     return content
 

@@ -80,7 +80,7 @@ def serve_forever(experiment: Experiment) -> None:
     Raises:
         UserError: no model is published, or the address is taken.
     """
-    published("export", RunDir(experiment.run_dir))
+    published(experiment.model_stage, RunDir(experiment.run_dir))
     check_address(experiment.serving.host, experiment.serving.port)
     with connected(experiment.cluster), served(experiment, experiment.name) as url:
         say("serve", f"{experiment.name} at {url}/v1, Ctrl-C to stop; try")
@@ -126,6 +126,7 @@ def served(experiment: Experiment, name: str) -> Iterator[str]:
         on_gpu = experiment.accelerator in ("auto", "gpu") and ray.cluster_resources().get("GPU", 0) >= 1
         arguments = application.ServeArgs(
             run_dir=RunDir(experiment.run_dir).uri,
+            directory=DIRECTORIES[experiment.model_stage],
             model=experiment.name,
             engine=serving.engine,
             device="cuda" if on_gpu else "cpu",
@@ -195,7 +196,7 @@ def _silence_notes() -> None:
 
 STAGE = Stage(
     name=NAME,
-    inputs=("export",),
+    inputs=lambda experiment: (experiment.model_stage,),
     config=lambda experiment: {"name": experiment.name, "serving": {"engine": experiment.serving.engine}},
     run=run,
     check=check,

@@ -126,7 +126,7 @@ def _metrics(by_temperature: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
 def _sampled(context: Context, chosen: Sequence[Problem], workers: Workers, parts: Parts) -> list[Sample]:
     """Generate the samples: by temperature, then in the order of the problems, then by index."""
     evaluation = context.experiment.evaluation
-    model = context.local_input("export")
+    model = context.local_input(context.experiment.model_stage)
     codec, room = load_codec(model), model_positions(model) - evaluation.max_new_tokens
     prompts = {problem.task_id: prompt_ids(codec, problem, room) for problem in chosen}
     cut = sum(len(prompt) == room for prompt in prompts.values())
@@ -188,7 +188,7 @@ def _write(context: Context, name: str, lines: Iterable[str]) -> None:
 
 STAGE = Stage(
     name=NAME,
-    inputs=("export",),
+    inputs=lambda experiment: (experiment.model_stage,),
     config=lambda experiment: {
         "seed": experiment.seed,
         "evaluation": experiment.evaluation.model_dump(mode="json"),

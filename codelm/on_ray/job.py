@@ -22,7 +22,7 @@ def main(stage: str | None) -> None:
     arguments = parser.parse_args()
     with exit_on_user_error():
         experiment = at_a_lasting_place(config.load(arguments.config, arguments.set))
-        manifests = pipeline.run(experiment, [stage] if stage else None)
+        manifests = pipeline.run(experiment, pipeline.with_examples(stage, experiment) if stage else None)
         print(stage_result(manifests[stage]) if stage else summarise(experiment, manifests, arguments.config))
 
 

@@ -26,7 +26,7 @@ def check(experiment: Experiment, names: list[str] | None = None, redo: str | No
     Raises:
         UserError: something is wrong; nothing has been started, and nothing but a probe file written.
     """
-    stages = [stage_named(name) for name in names or DIRECTORIES]
+    stages = [stage_named(name) for name in names or wanted(experiment)]
     run_dir = RunDir(experiment.run_dir)
     for stage in stages:
         stage.check(experiment)
@@ -35,7 +35,7 @@ def check(experiment: Experiment, names: list[str] | None = None, redo: str | No
     to_be_made = {stage.name for stage in stages}
     remade = following(redo) if redo is not None else []
     for stage in stages:
-        for name in stage.inputs:
+        for name in stage.reads(experiment):
             if name not in to_be_made:
                 published(name, run_dir)
         finished = run_dir.manifest(stage.directory)
@@ -65,7 +65,26 @@ def run(experiment: Experiment, names: list[str] | None = None, redo: str | None
         for name in following(redo) if redo is not None else []:
             run_dir.withdraw(DIRECTORIES[name])
         with connected(experiment.cluster):
-            return {name: run_stage(stage_named(name), experiment, run_dir) for name in names or DIRECTORIES}
+            return {name: run_stage(stage_named(name), experiment, run_dir) for name in names or wanted(experiment)}
+
+
+def wanted(experiment: Experiment) -> list[str]:
+    """The stages of the whole pipeline, in order: fine-tuning where the config has it, and without what leads to a
+    model of this run where another one is fine-tuned. A sweep is a command of its own.
+    """
+    finetuning = experiment.finetuning
+    if finetuning is None:
+        return [name for name in DIRECTORIES if name not in ("examples", "finetune", "sweep")]
+    last = [name for name in DIRECTORIES if name != "sweep"]
+    if finetuning.model is None:
+        return last
+    return [*(["corpus"] if finetuning.data == "functions" else []), *last[last.index("examples") :]]
+
+
+def with_examples(name: str, experiment: Experiment) -> list[str]:
+    """A stage to run, after the examples where it is trained on them."""
+    trained = name == "finetune" or (name == "sweep" and experiment.finetuning is not None)
+    return ["examples", name] if trained else [name]
 
 
 def following(name: str) -> list[str]:

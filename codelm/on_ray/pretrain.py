@@ -5,7 +5,7 @@ import math
 import os
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -20,6 +20,8 @@ from codelm.modeling.source import check_source
 from codelm.on_ray.cluster import starts_here
 from codelm.on_ray.progress import board
 from codelm.on_ray.stage import Context, Outcome, Stage
+from codelm.run_dir import RunDir
+from codelm.tracking import TrackedRun
 
 ACCELERATORS = {"gpu": "GPU", "tpu": "TPU"}
 """What the config calls an accelerator -> the resource of Ray that stands for it."""
@@ -36,28 +38,64 @@ slow disk takes longer to load torch."""
 
 def run(context: Context) -> Outcome:
     """Train, going on from the last complete checkpoint if there is one."""
-    # They load torch, which takes seconds that the check of the other stages need not wait for.
+    # It loads torch, which takes seconds that the check of the other stages need not wait for.
+    from codelm.on_ray.pretrain_worker import packed_corpus
+
+    told = fit(context.experiment, context.run_dir, context.workspace, packed_corpus, context.tracked, "pretrain")
+    return summed_up(context.experiment, context.run_dir.fs, context.workspace, told)
+
+
+def fit(
+    experiment: Experiment,
+    run_dir: RunDir,
+    workspace: str,
+    prepare: Any,
+    tracked: TrackedRun,
+    stage: str,
+    keep_best: bool = False,
+    callbacks: Sequence[Any] = (),
+    start: str | None = None,
+) -> dict[str, Any]:
+    """Train with Ray Train by `experiment.training`, going on from the workspace's last complete checkpoint.
+
+    Args:
+        experiment: the whole config.
+        run_dir: where the inputs are.
+        workspace: where the weights go, in terms of `run_dir.fs`.
+        prepare: `Assignment -> Work`: what the workers train on what.
+        tracked: gets the curve.
+        stage: whose work it is, for the terminal.
+        keep_best: write the weights with the lowest validation loss, rather than the last.
+        callbacks: Ray Train's.
+        start: a checkpoint to begin with where the workspace has none.
+
+    Returns:
+        What rank 0 told (`codelm.on_ray.pretrain_worker.train`).
+
+    Raises:
+        UserError: the training cannot go on, and a restart would not mend it.
+    """
     from ray.train import CheckpointConfig, FailureConfig, RunConfig
     from ray.train.torch import TorchTrainer
 
     from codelm.on_ray.pretrain_worker import Assignment, train
     from codelm.training.checkpoint import latest_complete
-    from codelm.training.curve import Point, draw, to_lines, validations
 
-    experiment, fs = context.experiment, context.run_dir.fs
-    training = experiment.training
+    fs, training = run_dir.fs, experiment.training
     accelerator = resolve_accelerator(experiment)
-    _tell_of_a_wait(training.workers, accelerator)
-    root = f"{context.workspace}/{CHECKPOINTS}"
+    _tell_of_a_wait(stage, training.workers, accelerator)
+    root = f"{workspace}/{CHECKPOINTS}"
     resume = latest_complete(fs, root, training.workers)
     _delete_attempts(fs, root, resume)
     make_trainer: Any = TorchTrainer  # its annotations are those of Ray Train V1
-    with board("pretrain", "steps", training.steps) as progress:
+    with board(stage, "steps", training.steps) as progress:
         trainer = make_trainer(
             train,
             train_loop_config={
-                "assignment": Assignment(experiment, context.run_dir, context.workspace, accelerator, resume),
-                "tracked": context.tracked,
+                "assignment": Assignment(
+                    experiment, run_dir, workspace, accelerator, resume or start, prepare, keep_best
+                ),
+                "tracked": tracked,
                 "board": progress,
             },
             scaling_config=scaling(experiment, accelerator),
@@ -69,22 +107,31 @@ def run(context: Context) -> Outcome:
                 storage_filesystem=fs,
                 failure_config=FailureConfig(max_failures=training.max_failures),
                 checkpoint_config=CheckpointConfig(num_to_keep=training.keep_checkpoints),
+                callbacks=list(callbacks),
             ),
         )
         logging.getLogger("ray.train").setLevel(logging.ERROR)
         os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(START_SECONDS))
-        told = _outside_the_main_thread(trainer.fit).return_value
+        told: dict[str, Any] = _outside_the_main_thread(trainer.fit).return_value
     if "error" in told:
         raise UserError(told["error"])
+    return told
+
+
+def summed_up(experiment: Experiment, fs: pafs.FileSystem, workspace: str, told: dict[str, Any]) -> Outcome:
+    """Write the curve and its picture, delete the checkpoints, and return the figures."""
+    from codelm.training.curve import Point, draw, to_lines, validations
+
+    training = experiment.training
     curve = [Point(*values) for values in told["curve"]]
     entropy = told["unigram_entropy"]
-    with fs.open_output_stream(f"{context.workspace}/curve.jsonl") as out:
+    with fs.open_output_stream(f"{workspace}/curve.jsonl") as out:
         out.write(to_lines(curve).encode())
-    with fs.open_output_stream(f"{context.workspace}/loss_curve.png") as out:
+    with fs.open_output_stream(f"{workspace}/loss_curve.png") as out:
         draw(curve, entropy, out)
-    fs.delete_dir(root)
+    fs.delete_dir(f"{workspace}/{CHECKPOINTS}")
     measured = validations(curve)
-    tokens = training.steps * training.batch_size * experiment.data.sequence_length
+    tokens = training.steps * training.batch_size * told["sequence_length"]
     return Outcome(
         metrics={
             "parameters": told["parameters"],
@@ -136,15 +183,28 @@ def resolve_accelerator(experiment: Experiment) -> str:
 
 def check(experiment: Experiment) -> None:
     """Refuse what this machine cannot do, if the training is to run on it, and what no machine can."""
-    training = experiment.training
     if experiment.model.pretrained is not None:
         check_source("model.pretrained", experiment.model.pretrained)
+    check_resources(experiment, "training")
+
+
+def check_resources(experiment: Experiment, section: str) -> None:
+    """Refuse a training that the accelerator, or this machine if it is to run on it, cannot do.
+
+    Args:
+        experiment: the whole config, with the recipe in `training`.
+        section: of the config that the recipe stands in, for the message.
+
+    Raises:
+        UserError: it cannot.
+    """
+    training = experiment.training
     if experiment.accelerator == "tpu" and training.engine == "deepspeed":
-        raise UserError("training.engine: deepspeed does not run on TPUs; set training.engine: torch")
+        raise UserError(f"{section}.engine: deepspeed does not run on TPUs; set {section}.engine: torch")
     slice_known = experiment.cluster.tpu_topology and experiment.cluster.accelerator_type
     if experiment.accelerator == "tpu" and training.workers > 1 and not slice_known:
         raise UserError(
-            f"training.workers: {training.workers} on tpu need cluster.tpu_topology and cluster.accelerator_type, "
+            f"{section}.workers: {training.workers} on tpu need cluster.tpu_topology and cluster.accelerator_type, "
             "such as 4x4 and TPU-V6E"
         )
     if not starts_here(experiment.cluster):
@@ -154,7 +214,7 @@ def check(experiment: Experiment) -> None:
     has = int(ray.cluster_resources().get(resource, 0)) if ray.is_initialized() else _started_here(experiment, resource)
     if training.workers > has:
         raise UserError(
-            f"training.workers: {training.workers} on {accelerator}, but there are {has} {resource}s here; lower it"
+            f"{section}.workers: {training.workers} on {accelerator}, but there are {has} {resource}s here; lower it"
         )
 
 
@@ -171,12 +231,12 @@ def _on_this_machine(resource: str) -> int:
     return manager.get_current_node_num_accelerators() if manager is not None else 0
 
 
-def _tell_of_a_wait(workers: int, accelerator: str) -> None:
+def _tell_of_a_wait(stage: str, workers: int, accelerator: str) -> None:
     """Say so where the cluster has too little now: it may grow, and Ray Train waits without a word."""
     resource = ACCELERATORS.get(accelerator, "CPU")
     has = int(ray.cluster_resources().get(resource, 0))
     if has < workers:
-        say("pretrain", f"waiting for {workers} {resource}s; the cluster has {has}")
+        say(stage, f"waiting for {workers} {resource}s; the cluster has {has}")
 
 
 def _delete_attempts(fs: pafs.FileSystem, root: str, resume: str | None) -> None:

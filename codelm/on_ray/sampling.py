@@ -36,11 +36,12 @@ class Generator(Judge):
     def __init__(self, rules: Rules, run_dir: RunDir, experiment: Experiment, device: str) -> None:
         super().__init__(rules)
         self._run_dir, self._device = run_dir, device
+        self._directory = DIRECTORIES[experiment.model_stage]
         self._evaluation, self._seed = experiment.evaluation, experiment.seed
 
     @cached_property
     def _engine(self) -> Engine:
-        model = self._run_dir.local_copy(DIRECTORIES["export"])
+        model = self._run_dir.local_copy(self._directory)
         return load_engine(self._evaluation.engine, model, self._device, self._evaluation.batch_size)
 
     def load(self) -> None:

@@ -57,7 +57,7 @@ class Stage:
 
     Attributes:
         name: as on the command line; also its module in `codelm.on_ray`.
-        inputs: the names of the stages that it reads.
+        inputs: the names of the stages that it reads, where the config decides as a function of it.
         config: the part of the experiment that decides the result, as plain values.
         run: does the work in a context's workspace.
         check: raises UserError for what can be known to be wrong before any work, in milliseconds.
@@ -66,12 +66,16 @@ class Stage:
     """
 
     name: str
-    inputs: tuple[str, ...]
+    inputs: tuple[str, ...] | Callable[[Experiment], tuple[str, ...]]
     config: Callable[[Experiment], dict[str, Any]]
     run: Callable[[Context], Outcome]
     check: Callable[[Experiment], None] = lambda experiment: None
     sources: Callable[[Experiment], dict[str, str]] = lambda experiment: {}
     continues: bool = False
+
+    def reads(self, experiment: Experiment) -> tuple[str, ...]:
+        """The names of the stages that it reads."""
+        return self.inputs(experiment) if callable(self.inputs) else self.inputs
 
     @property
     def directory(self) -> str:
@@ -85,7 +89,7 @@ def wanted_manifest(stage: Stage, experiment: Experiment, run_dir: RunDir) -> Ma
     Raises:
         UserError: an input is not published.
     """
-    inputs = {name: published(name, run_dir).content for name in stage.inputs}
+    inputs = {name: published(name, run_dir).content for name in stage.reads(experiment)}
     return Manifest(stage.name, stage.config(experiment), {**stage.sources(experiment), **inputs})
 
 

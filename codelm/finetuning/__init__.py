@@ -1,0 +1,1 @@
+"""Prompts and solutions: read, encoded with the loss on solutions alone, and packed."""

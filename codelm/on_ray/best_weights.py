@@ -1,0 +1,71 @@
+"""Weights as a training leaves them behind: the last ones, or those with the lowest validation loss so far."""
+
+import json
+import tempfile
+from typing import Any
+
+import pyarrow.fs as pafs
+import torch.distributed as dist
+from safetensors.torch import save_file
+
+from codelm.training.engine import Engine
+
+DIRECTORY = "best"
+NOTE = "best.json"
+
+
+def write_weights(engine: Engine, config: Any, fs: pafs.FileSystem, target: str, names: frozenset[str] | None) -> None:
+    """Write the weights, consolidated, and the Hugging Face config of the model. All workers call it.
+
+    Args:
+        engine: this worker's.
+        config: of the model.
+        fs, target: the directory to write in.
+        names: the parameters to write; None for all.
+    """
+    weights = engine.weights()
+    if engine.rank == 0:
+        chosen = {name: weight for name, weight in weights.items() if names is None or name in names}
+        with tempfile.TemporaryDirectory(prefix="codelm-weights-") as directory:
+            save_file(chosen, f"{directory}/weights.safetensors")
+            config.save_pretrained(directory)
+            fs.create_dir(target, recursive=True)
+            pafs.copy_files(directory, target, destination_filesystem=fs)
+    dist.barrier()
+
+
+class BestWeights:
+    """Keeps the weights with the lowest validation loss, whatever is interrupted and done again.
+
+    A note with step and loss is written after the weights. Where an interrupted training is gone on with, equal
+    losses write equal weights again, so that the result is that of an uninterrupted one.
+
+    Args:
+        fs, workspace: where the directory `best` is.
+        config: of the model.
+        names: the parameters that are trained; the others are where they came from.
+    """
+
+    def __init__(self, fs: pafs.FileSystem, workspace: str, config: Any, names: frozenset[str]) -> None:
+        self._fs, self._directory, self._config, self._names = fs, f"{workspace}/{DIRECTORY}", config, names
+        self.found: dict[str, Any] | None = read_note(fs, workspace)
+
+    def offer(self, engine: Engine, step: int, loss: float) -> None:
+        """Keep the weights of this step if none before had a lower loss. All workers call it, with equal values."""
+        if self.found is not None and loss > self.found["validation_loss"]:
+            return
+        write_weights(engine, self._config, self._fs, self._directory, self._names)
+        self.found = {"step": step, "validation_loss": loss}
+        if engine.rank == 0:
+            with self._fs.open_output_stream(f"{self._directory}/{NOTE}") as out:
+                out.write(json.dumps(self.found).encode())
+
+
+def read_note(fs: pafs.FileSystem, workspace: str) -> dict[str, Any] | None:
+    """Step and loss of the weights that are kept; None where there are none."""
+    try:
+        with fs.open_input_stream(f"{workspace}/{DIRECTORY}/{NOTE}") as source:
+            note: dict[str, Any] = json.loads(source.read())
+    except FileNotFoundError:
+        return None
+    return note
