@@ -243,6 +243,83 @@ def validation_loss(
     typer.echo(measure(model, data, batch_size, sequence_length, max_sequences).describe())
 
 
+CLUSTER_PANEL = "Jobs on a cluster"
+Address = Annotated[
+    str,
+    typer.Option(
+        envvar="RAY_API_SERVER_ADDRESS", metavar="URL", help="The cluster's dashboard, such as http://head:8265."
+    ),
+]
+Job = Annotated[str, typer.Argument(metavar="JOB", help="A job's id, as `codelm jobs` lists them.")]
+
+
+@app.command(rich_help_panel=CLUSTER_PANEL)
+def submit(
+    stage: Annotated[str, typer.Argument(metavar="STAGE", help="A stage, or `pipeline` for all.")],
+    path: ConfigPath,
+    address: Address,
+    overrides: Overrides = None,
+    working_dir: Annotated[Path, typer.Option(help="What is uploaded: the root of the repository.")] = Path(),
+    detach: Annotated[bool, typer.Option("--detach", help="Print the job's id and do not wait for it.")] = False,
+) -> None:
+    """Check, upload and run a stage as a job on a cluster; its log, and its exit status, are this command's."""
+    from codelm.console import say
+    from codelm.submission.preflight import Asked, preflight
+    from codelm.submission.server import find_token, normalised
+
+    asked = Asked(stage, path, tuple(overrides or ()), normalised(address), find_token(), working_dir)
+    ready = preflight(asked)
+    for line in ready.describe():
+        say("submit", line)
+    from codelm.on_ray import submit as jobs_api
+
+    client = jobs_api.connect(asked.address, asked.token)
+    job = jobs_api.submit(client, asked, ready)
+    say("submit", f"{job} at {asked.address}/#/jobs/{job}")
+    if detach:
+        typer.echo(job)
+        return
+    raise typer.Exit(jobs_api.follow(client, job))
+
+
+def _jobs_client(address: str) -> Any:
+    from codelm.submission.server import check_address, find_token, normalised
+
+    url, token = normalised(address), find_token()
+    check_address(url, token)
+    from codelm.on_ray.submit import connect
+
+    return connect(url, token)
+
+
+@app.command(rich_help_panel=CLUSTER_PANEL)
+def jobs(address: Address) -> None:
+    """List the jobs that were submitted to a cluster, newest first."""
+    client = _jobs_client(address)
+    from codelm.on_ray.submit import listing
+
+    for row in listing(client):
+        typer.echo("  ".join(row))
+
+
+@app.command(rich_help_panel=CLUSTER_PANEL)
+def logs(job: Job, address: Address) -> None:
+    """Print a job's log, follow it until the job ends, and exit with the job's status."""
+    client = _jobs_client(address)
+    from codelm.on_ray.submit import follow
+
+    raise typer.Exit(follow(client, job))
+
+
+@app.command(rich_help_panel=CLUSTER_PANEL)
+def stop(job: Job, address: Address) -> None:
+    """End a job; what its stage has finished stays, and a later submission goes on from there."""
+    client = _jobs_client(address)
+    from codelm.on_ray.submit import stop as end
+
+    end(client, job)
+
+
 sandbox = typer.Typer(help="Run a program in the jail that judged programs run in.", no_args_is_help=True)
 app.add_typer(sandbox, name="sandbox")
 

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from codelm.config import Experiment
 from codelm.run_dir import DIRECTORIES, Manifest, RunDir
-from codelm.tracking import tracking_uri
+from codelm.tracking import shown_uri, tracking_uri
 
 Row = tuple[str, str]
 
@@ -43,7 +43,7 @@ def summarise(experiment: Experiment, manifests: Mapping[str, Manifest], argumen
     table.add_row("time", "all stages", f"{seconds:.0f} s, of which {_shares(manifests)}")
     table.add_row("where", "everything", run_dir.uri)
     table.add_row("", "model", run_dir.path(DIRECTORIES[experiment.model_stage]))
-    table.add_row("", "MLflow", tracking_uri(experiment, run_dir))
+    table.add_row("", "MLflow", shown_uri(tracking_uri(experiment, run_dir)))
     steps = "\n".join(f"  {why}:\n    {command}" for command, why in _next_commands(experiment, run_dir, arguments))
     return f"{_render(table)}\nNext, try\n{steps}"
 
@@ -66,7 +66,10 @@ def next_step(stage: str, arguments: str) -> str:
 def _next_commands(experiment: Experiment, run_dir: RunDir, arguments: str) -> Iterator[Row]:
     codelm, mlflow = _program("codelm"), _program("mlflow")
     yield f"{codelm} serve {arguments}", "the model as an HTTP endpoint"
-    yield f"{mlflow} ui --backend-store-uri {tracking_uri(experiment, run_dir)}", "the loss curve and all figures"
+    yield (
+        f"{mlflow} ui --backend-store-uri {shown_uri(tracking_uri(experiment, run_dir))}",
+        "the loss curve and all figures",
+    )
     changes = f"--set run_dir={experiment.run_dir}-longer --set training.steps={experiment.training.steps * 10}"
     yield f"{codelm} pipeline {arguments} {changes}", "ten times the training, in a run directory of its own"
 

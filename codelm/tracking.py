@@ -6,6 +6,7 @@ on another machine can log to it.
 
 import logging
 import os
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -74,6 +75,11 @@ def tracking_uri(experiment: Experiment, run_dir: RunDir) -> str:
         return stated
     directory = Path(run_dir.root) if run_dir.is_local else Path.cwd()
     return f"sqlite:///{directory}/mlflow.db"
+
+
+def shown_uri(uri: str) -> str:
+    """An address without the password that it may carry: `http://me:***@host` of `http://me:secret@host`."""
+    return re.sub(r"(?<=://)([^/@:]*):[^/@]*@", r"\1:***@", uri)
 
 
 def open_run(uri: str, experiment_name: str, run_name: str, resume: str | None) -> TrackedRun:

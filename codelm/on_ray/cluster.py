@@ -41,7 +41,7 @@ def connected(cluster: Cluster) -> Iterator[None]:
     else:
         # The dashboard stays on: Ray Train's placement-group cleaner asks it which runs have ended.
         # Without "local" Ray joins a cluster that someone has begun on this machine with `ray start`.
-        context = ray.init(
+        ray.init(
             address="local",
             num_cpus=cluster.num_cpus,
             object_store_memory=cluster.object_store_mb * 2**20,
@@ -49,7 +49,7 @@ def connected(cluster: Cluster) -> Iterator[None]:
             logging_level=logging.WARNING,
             log_to_driver=False,
         )
-        say("ray", f"started on this machine, dashboard at http://{context.dashboard_url}")
+        say("ray", "started on this machine")
     try:
         yield
     finally:

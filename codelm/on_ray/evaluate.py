@@ -191,7 +191,8 @@ STAGE = Stage(
     inputs=lambda experiment: (experiment.model_stage,),
     config=lambda experiment: {
         "seed": experiment.seed,
-        "evaluation": experiment.evaluation.model_dump(mode="json"),
+        # Where programs run does not decide what comes of them.
+        "evaluation": experiment.evaluation.model_dump(mode="json", exclude={"sandbox": {"nodes"}}),
     },
     run=run,
     check=check,

@@ -8,6 +8,7 @@ from codelm.config import Experiment
 from codelm.console import say
 from codelm.errors import exit_on_user_error
 from codelm.on_ray import pipeline
+from codelm.on_ray.packages import check_packages
 from codelm.summary import stage_result, summarise
 
 
@@ -21,6 +22,7 @@ def main(stage: str | None) -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one key; repeatable")
     arguments = parser.parse_args()
     with exit_on_user_error():
+        check_packages(Path("pyproject.toml"))
         experiment = at_a_lasting_place(config.load(arguments.config, arguments.set))
         manifests = pipeline.run(experiment, pipeline.with_examples(stage, experiment) if stage else None)
         print(stage_result(manifests[stage]) if stage else summarise(experiment, manifests, arguments.config))

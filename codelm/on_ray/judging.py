@@ -19,6 +19,7 @@ from codelm.evaluation.judging import Rules, judge, verdict_line
 from codelm.evaluation.parts import Parts
 from codelm.evaluation.programs import forgeable
 from codelm.evaluation.samples import distinct
+from codelm.on_ray.placement import places
 from codelm.on_ray.tasks import answer
 from codelm.records import Problem, Sample
 from codelm.sandbox import probe
@@ -143,8 +144,8 @@ def share(problems: Mapping[str, Problem]) -> Shared:
 
 
 @contextmanager
-def judges(shared: Shared, rules: Rules, most: int) -> Iterator[Judges]:
-    """One judge for each CPU of the cluster.
+def judges(shared: Shared, rules: Rules, most: int, nodes: str = "auto") -> Iterator[Judges]:
+    """One judge for each CPU of the cluster, or where some nodes are for sandboxes, for each program they take.
 
     A judge that dies, with its machine or alone, is started again, and its batch judged again.
 
@@ -152,12 +153,15 @@ def judges(shared: Shared, rules: Rules, most: int) -> Iterator[Judges]:
         shared: problems, of `share`.
         rules: for all programs.
         most: judges at most.
+        nodes: `evaluation.sandbox.nodes`.
 
     Raises:
-        UserError: when they answer, if a required layer of the sandbox is missing on a machine.
+        UserError: no node is for sandboxes and one is required; or, when they answer, a required layer of the
+            sandbox is missing on a machine.
     """
-    actor: Any = ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=RETRIES)(Judge)
-    actors = [actor.remote(rules) for _ in range(max(1, min(cluster_cpus(), most)))]
+    room = places(nodes)
+    actor: Any = ray.remote(max_restarts=-1, max_task_retries=RETRIES, **room.options)(Judge)
+    actors = [actor.remote(rules) for _ in range(max(1, min(room.count, most)))]
     try:
         yield Judges(actors, shared)
     finally:
@@ -165,10 +169,10 @@ def judges(shared: Shared, rules: Rules, most: int) -> Iterator[Judges]:
 
 
 @contextmanager
-def judges_when_needed(shared: Shared, rules: Rules, most: int) -> Iterator[Callable[[], Judges]]:
+def judges_when_needed(shared: Shared, rules: Rules, most: int, nodes: str = "auto") -> Iterator[Callable[[], Judges]]:
     """As `judges`, which are started by the first call."""
     with ExitStack() as stack:
-        yield cache(lambda: stack.enter_context(judges(shared, rules, most)))
+        yield cache(lambda: stack.enter_context(judges(shared, rules, most, nodes)))
 
 
 def end(actors: Sequence[Any]) -> None:

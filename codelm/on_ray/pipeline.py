@@ -2,11 +2,16 @@
 
 import importlib
 
+from ray._private.worker import get_dashboard_url
+
 from codelm.config import Experiment
+from codelm.console import say
 from codelm.errors import UserError
 from codelm.on_ray.cluster import check_answers, connected
+from codelm.on_ray.nodes import check_nodes
 from codelm.on_ray.stage import Stage, published, refuse_other, run_stage
 from codelm.run_dir import DIRECTORIES, Manifest, RunDir
+from codelm.tracking import shown_uri, tracking_uri
 
 
 def stage_named(name: str) -> Stage:
@@ -65,6 +70,8 @@ def run(experiment: Experiment, names: list[str] | None = None, redo: str | None
         for name in following(redo) if redo is not None else []:
             run_dir.withdraw(DIRECTORIES[name])
         with connected(experiment.cluster):
+            check_nodes(experiment, run_dir)
+            say_where(experiment, run_dir)
             return {name: run_stage(stage_named(name), experiment, run_dir) for name in names or wanted(experiment)}
 
 
@@ -85,6 +92,12 @@ def with_examples(name: str, experiment: Experiment) -> list[str]:
     """A stage to run, after the examples where it is trained on them."""
     trained = name == "finetune" or (name == "sweep" and experiment.finetuning is not None)
     return ["examples", name] if trained else [name]
+
+
+def say_where(experiment: Experiment, run_dir: RunDir) -> None:
+    """Print where to look at what runs: Ray's dashboard and MLflow."""
+    say("ray", f"dashboard at http://{get_dashboard_url()}")
+    say("mlflow", shown_uri(tracking_uri(experiment, run_dir)))
 
 
 def following(name: str) -> list[str]:
