@@ -1,9 +1,11 @@
 """Text to token ids and back, and text as it grows: whole characters only, and no further than a stop string."""
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from tokenizers import Tokenizer
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from codelm.records import END_OF_TEXT, FIM_MIDDLE, FIM_PREFIX, FIM_SUFFIX
 
@@ -60,6 +62,26 @@ class Codec:
         text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
         return text
 
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """The text that each token adds to those before it; a character of several tokens is added by the last."""
+        stream = TextStream(self.decode, ())
+        texts = [stream.push(token) for token in ids]
+        if texts:
+            texts[-1] += stream.finish()
+        return texts
+
+    def token_name(self, token: int) -> str:
+        """One token as OpenAI's log probabilities name it: its text, or `bytes:\\xe2\\x80` where that is no text."""
+        name: str = self._tokenizer.id_to_token(token) or ""
+        text = self.decode([token])
+        if text and REPLACEMENT not in text:
+            return text
+        # A byte-level vocabulary writes every byte as a character of its own; what it does not have is special.
+        known = _bytes_of_characters()
+        return (
+            "bytes:" + "".join(f"\\x{known[char]:02x}" for char in name) if set(name) <= set(known) and text else name
+        )
+
 
 def load_codec(model_dir: Path) -> Codec:
     """Read `tokenizer.json` of a model's directory.
@@ -71,6 +93,11 @@ def load_codec(model_dir: Path) -> Codec:
     if not path.is_file():
         raise FileNotFoundError(f"no tokenizer.json in {model_dir}")
     return Codec(Tokenizer.from_file(str(path)))
+
+
+@lru_cache(maxsize=1)
+def _bytes_of_characters() -> dict[str, int]:
+    return {character: byte for byte, character in bytes_to_unicode().items()}
 
 
 class TextStream:
