@@ -56,6 +56,7 @@ where that is a line of the opt-out list or a benchmark's problem; its band hash
 GIVEN = ("source", "path", "size", "stamp", "repo", "stars")
 OTHER_LANGUAGE, CONTAMINATED = "other_language", "contaminated"
 TOKENIZER_FILE = "tokenizer.json"
+SPDX_HEADER = spdx.HEADER.encode()
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ class Annotator:
             found = declared(file.path, file.data.decode("utf-8", "replace"))
             said = None if found is None else found.said
         head = (judged.data or b"")[: spdx.HEADER_CHARACTERS]
-        own = spdx.header(head.decode("utf-8", "ignore"))
+        own = spdx.header(head.decode("utf-8", "ignore")) if SPDX_HEADER in head else None
         licence = own or (spdx.named(file.licence) or file.licence if file.licence else None)
         attribution = HEADER if own else COLUMN if licence else None
         return replace(judged, licence=licence, attribution=attribution, declares=said)

@@ -66,7 +66,7 @@ def test_a_file_holds_each_text_once_in_the_order_of_ids(
     for _, row in by_id:
         assert row["offset"] == offset
         offset += row["length"]
-    assert (directory / "block-00000.zst").stat().st_size == offset
+    assert (directory / "block-00000.texts").stat().st_size == offset
 
 
 def not_local(directory: Path) -> TextStore:

@@ -195,7 +195,7 @@ def test_a_killed_driver_leaves_what_a_rerun_goes_on_with(
     assert {path.name: path.stat().st_mtime_ns for path in (directory / "data").iterdir()} == written
     assert manifest.files == whole.files
     assert manifest.metrics == whole.metrics
-    assert not list(directory.rglob("*.zst"))
+    assert not list(directory.rglob("*.texts"))
 
 
 @pytest.mark.usefixtures("source")
