@@ -17,6 +17,10 @@ LINE_EVERY_SECONDS = 10.0
 Advance = Callable[[int, str], None]
 """`advance(done, note)`: the work done so far, in units, and a short text beside the bar."""
 
+Watcher = Callable[[str, str, int, int | None], None]
+"""`watch(stage, unit, done, total)`: told of the same progress as the terminal."""
+watchers: list[Watcher] = []
+
 
 def console() -> Console:
     """A console on the standard error of this moment (tests and pagers replace it)."""
@@ -40,7 +44,7 @@ def progress(stage: str, unit: str, total: int | None = None) -> Iterator[Advanc
     """
     out = console()
     if not out.is_terminal:
-        yield _plain_lines(stage, unit, total)
+        yield _watched(_plain_lines(stage, unit, total), stage, unit, total)
         return
     bar = Progress(
         TextColumn("[bold cyan]{task.description:>9}[/] "),
@@ -54,7 +58,16 @@ def progress(stage: str, unit: str, total: int | None = None) -> Iterator[Advanc
     )
     with bar:
         task = bar.add_task(stage, total=total, unit=unit, note="")
-        yield lambda done, note: bar.update(task, completed=done, note=note)
+        yield _watched(lambda done, note: bar.update(task, completed=done, note=note), stage, unit, total)
+
+
+def _watched(advance: Advance, stage: str, unit: str, total: int | None) -> Advance:
+    def advance_and_tell(done: int, note: str) -> None:
+        advance(done, note)
+        for watch in watchers:
+            watch(stage, unit, done, total)
+
+    return advance_and_tell
 
 
 def _plain_lines(stage: str, unit: str, total: int | None) -> Advance:

@@ -8,6 +8,7 @@ from codelm.config import Experiment
 from codelm.console import say
 from codelm.errors import UserError
 from codelm.on_ray.cluster import check_answers, connected
+from codelm.on_ray.metrics import export_seconds, progress_exported, stage_exported
 from codelm.on_ray.nodes import check_nodes
 from codelm.on_ray.stage import Stage, published, refuse_other, run_stage
 from codelm.run_dir import DIRECTORIES, Manifest, RunDir
@@ -72,7 +73,15 @@ def run(experiment: Experiment, names: list[str] | None = None, redo: str | None
         with connected(experiment.cluster):
             check_nodes(experiment, run_dir)
             say_where(experiment, run_dir)
-            return {name: run_stage(stage_named(name), experiment, run_dir) for name in names or wanted(experiment)}
+            with progress_exported(experiment.name):
+                return {name: _run_stage(name, experiment, run_dir) for name in names or wanted(experiment)}
+
+
+def _run_stage(name: str, experiment: Experiment, run_dir: RunDir) -> Manifest:
+    with stage_exported(experiment.name, name):
+        manifest = run_stage(stage_named(name), experiment, run_dir)
+    export_seconds(experiment.name, name, manifest.facts["seconds"])
+    return manifest
 
 
 def wanted(experiment: Experiment) -> list[str]:
@@ -88,16 +97,16 @@ def wanted(experiment: Experiment) -> list[str]:
     return [*(["corpus"] if finetuning.data == "functions" else []), *last[last.index("examples") :]]
 
 
-def with_examples(name: str, experiment: Experiment) -> list[str]:
-    """A stage to run, after the examples where it is trained on them."""
-    trained = name == "finetune" or (name == "sweep" and experiment.finetuning is not None)
-    return ["examples", name] if trained else [name]
-
-
 def say_where(experiment: Experiment, run_dir: RunDir) -> None:
     """Print where to look at what runs: Ray's dashboard and MLflow."""
     say("ray", f"dashboard at http://{get_dashboard_url()}")
     say("mlflow", shown_uri(tracking_uri(experiment, run_dir)))
+
+
+def with_examples(name: str, experiment: Experiment) -> list[str]:
+    """A stage to run, after the examples where it is trained on them."""
+    trained = name == "finetune" or (name == "sweep" and experiment.finetuning is not None)
+    return ["examples", name] if trained else [name]
 
 
 def following(name: str) -> list[str]:
