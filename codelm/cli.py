@@ -361,6 +361,25 @@ def validate(path: ConfigPath, overrides: Overrides = None) -> None:
 
 
 @app.command()
+def plan(
+    path: ConfigPath,
+    overrides: Overrides = None,
+    corpus_size: Annotated[str | None, typer.Option("--corpus", metavar="SIZE", help="Of the sources: 40GB.")] = None,
+    device: Annotated[str | None, typer.Option(help="That trains, such as H100; else that of --measured.")] = None,
+    count: Annotated[int | None, typer.Option(min=1, help="Of those devices; else training.workers.")] = None,
+    cpus: Annotated[int | None, typer.Option(min=1, help="Of the cluster; else this machine's.")] = None,
+    mfu: Annotated[float, typer.Option(min=0.001, max=1, help="Share of the device's peak that is reached.")] = 0.3,
+    price: Annotated[float | None, typer.Option(min=0, help="Of a device for an hour.")] = None,
+    measured: Annotated[str | None, typer.Option(metavar="RUN_DIR", help="Take rates from this earlier run.")] = None,
+) -> None:
+    """Estimate tokens, FLOPs, hours, cost and storage; for what is finished, compare with what it took."""
+    experiment = config.load(path, overrides or [])
+    from codelm.planning.command import Asked, described
+
+    typer.echo(described(experiment, Asked(cpus, device, count, mfu, price, corpus_size, measured)))
+
+
+@app.command()
 def show_config(path: ConfigPath, overrides: Overrides = None) -> None:
     """Print the whole config as YAML: the file's values, overrides, and every default."""
     typer.echo(config.to_yaml(config.load(path, overrides or [])), nl=False)

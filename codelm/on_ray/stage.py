@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.fs as pafs
+import ray
 
 from codelm import __version__
 from codelm.config import Experiment
@@ -130,7 +131,13 @@ def run_stage(stage: Stage, experiment: Experiment, run_dir: RunDir) -> Manifest
         tracked.finish(succeeded=False)
         raise
     seconds = round(time.monotonic() - started, 1)
-    facts = {"seconds": seconds, "codelm": __version__, "mlflow_run": tracked.run_id, **outcome.facts}
+    facts = {
+        "seconds": seconds,
+        "cluster_cpus": ray.cluster_resources().get("CPU", 0.0) if ray.is_initialized() else 0.0,
+        "codelm": __version__,
+        "mlflow_run": tracked.run_id,
+        **outcome.facts,
+    }
     # Under names of their own: they would add a point at step 0 to the curve of an equal name.
     tracked.log_metrics({f"result/{key}": value for key, value in _numbers({**outcome.metrics, **facts}).items()})
     _log_small_files(tracked, run_dir, workspace)

@@ -14,7 +14,7 @@ from packaging.specifiers import SpecifierSet
 from codelm import config
 from codelm.config import Experiment
 from codelm.errors import UserError
-from codelm.run_dir import DIRECTORIES, RunDir
+from codelm.run_dir import DIRECTORIES
 from codelm.submission.demands import check_demands, demands
 from codelm.submission.server import ClusterFacts, cluster_facts
 from codelm.submission.upload import Upload, planned_upload
@@ -23,6 +23,8 @@ PIPELINE = "pipeline"
 PACKAGES = ("codelm", "ray_jobs", "serve")
 """What a job cannot run without, from the working directory."""
 
+SCHEMES = ("s3", "gs", "gcs", "hdfs", "viewfs", "abfs", "abfss", "file")
+"""What pyarrow's file systems read. Opening one here would ask the storage, which this machine may not even reach."""
 SHOWN = ("CPU", "GPU", "TPU", "sandbox")
 
 
@@ -171,10 +173,14 @@ def check_storage(experiment: Experiment, cluster: ClusterFacts) -> list[str]:
         may reach what this machine does not, and the other way round.
 
     Raises:
-        UserError: the run directory's address cannot be used at all.
+        UserError: the run directory's address is of no kind that is known.
     """
-    RunDir(experiment.run_dir)
-    if "://" in experiment.run_dir or len(cluster.nodes) < 2:
+    scheme, separator, _ = experiment.run_dir.partition("://")
+    if separator and scheme not in SCHEMES:
+        raise UserError(
+            f"run_dir {experiment.run_dir!r}: give a path that all nodes share, or an s3:// or gs:// address"
+        )
+    if separator or len(cluster.nodes) < 2:
         return []
     return [
         f"run_dir {experiment.run_dir!r} is a path and the cluster has {len(cluster.nodes)} nodes: it must be a file "

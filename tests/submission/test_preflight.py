@@ -100,7 +100,7 @@ def test_ready_in_under_two_seconds(dashboard: tuple[Dashboard, str], project: P
         (["training.stepz=3"], r"did you mean training.steps\?"),
         (["tracking.uri=http://me:secret@mlflow"], r"tracking.uri holds a password"),
         (["run_dir=s3://b/r?secret_key=x"], r"run_dir holds a password"),
-        (["run_dir=nfs4://b/r"], r"cannot use 'nfs4://b/r'"),
+        (["run_dir=nfs4://b/r"], r"run_dir 'nfs4://b/r': give a path"),
     ],
 )
 def test_what_the_config_asks_for(

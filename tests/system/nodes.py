@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 
 BIN = Path(sys.executable).parent
-PATIENCE_SECONDS = 120
+PATIENCE_SECONDS = 300
 
 
 def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
