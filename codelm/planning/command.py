@@ -69,7 +69,7 @@ def _lines(made: Plan, machines: Machines, asked: Asked, origin: str) -> Iterato
 
 
 def _time(row: Row) -> str:
-    planned = in_words(row.seconds) if row.seconds is not None else "no rate is known: give --measured (or --device to train on)"
+    planned = in_words(row.seconds) if row.seconds is not None else "no rate known: give --measured, or --device"
     if row.took is None:
         return planned
     return f"{planned}, took {in_words(row.took)}" + (f" ({row.ratio:.2f} x)" if row.ratio is not None else "")
