@@ -9,6 +9,8 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 RETRY_AFTER_SECONDS = 1
+BODY_KINDS = ("openai", "tabby")
+"""Tags of the bodies that share `/v1/completions`."""
 
 
 class ApiError(Exception):
@@ -40,33 +42,35 @@ def unavailable(message: str, code: str) -> ApiError:
     return ApiError(503, message, code=code)
 
 
+def respond(error: ApiError, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """The answer that tells an error."""
+    more = {"Retry-After": str(RETRY_AFTER_SECONDS)} if error.status in (429, 503) else {}
+    return JSONResponse(error.body(), error.status, headers={**(headers or {}), **more})
+
+
 def install(api: FastAPI) -> None:
     """Make every error of an application one of these bodies."""
 
     async def of_ours(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, ApiError)
-        return _response(error)
+        return respond(error)
 
     async def of_validation(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
         first = error.errors()[0]
-        # ("body", "stop", "list[str]"): the name of the parameter is what follows "body".
-        names = [str(part) for part in first["loc"][1:2] if first["type"] != "json_invalid"]
-        return _response(ApiError(400, f"{': '.join([*names, first['msg']])}", next(iter(names), None)))
+        # ("body", "openai", "stop", "list[str]"): the parameter is what follows "body" and the kind of body, if any.
+        loc = [part for part in first["loc"][1:] if part not in BODY_KINDS]
+        names = [str(part) for part in loc[:1] if first["type"] != "json_invalid"]
+        return respond(ApiError(400, f"{': '.join([*names, first['msg']])}", next(iter(names), None)))
 
     async def of_http(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
-        return _response(ApiError(error.status_code, error.detail), error.headers)
+        return respond(ApiError(error.status_code, error.detail), error.headers)
 
     async def of_bugs(_: Request, error: Exception) -> JSONResponse:
-        return _response(ApiError(500, f"internal error: {type(error).__name__}; the server's log has more"))
+        return respond(ApiError(500, f"internal error: {type(error).__name__}; the server's log has more"))
 
     api.add_exception_handler(ApiError, of_ours)
     api.add_exception_handler(RequestValidationError, of_validation)
     api.add_exception_handler(HTTPException, of_http)
     api.add_exception_handler(Exception, of_bugs)
-
-
-def _response(error: ApiError, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    more = {"Retry-After": str(RETRY_AFTER_SECONDS)} if error.status == 503 else {}
-    return JSONResponse(error.body(), error.status, headers={**(headers or {}), **more})

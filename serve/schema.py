@@ -2,57 +2,101 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from codelm.inference.engine import Request
+from codelm.inference.extent import Extent
 
 MAX_CHOICES = 128
 """OpenAI's bound on `n`."""
 MAX_STOPS = 4
 """OpenAI's bound on `stop`."""
+MAX_LOGPROBS = 5
+"""OpenAI's bound on `logprobs`."""
+MAX_SEED = 2**63 - 1
 
 TokenIds = Annotated[list[int], Field(min_length=1)]
+Stop = str | Annotated[list[str], Field(max_length=MAX_STOPS)]
+Temperature = Annotated[float, Field(ge=0, le=2)]
+TopP = Annotated[float, Field(gt=0, le=1)]
+MaxTokens = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=-MAX_SEED - 1, le=MAX_SEED)]
+Milliseconds = Annotated[int, Field(ge=1)]
 
 
-class StreamOptions(BaseModel):
+class Body(BaseModel):
+    """What a client sends. Unknown keys are ignored, since editors send their own; null is as good as nothing."""
+
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, value: Any) -> Any:
+        return {key: one for key, one in value.items() if one is not None} if isinstance(value, dict) else value
+
+
+class StreamOptions(Body):
     """`stream_options` of a request."""
 
     include_usage: bool = False
 
 
-class CompletionRequest(BaseModel):
-    """The body of `POST /v1/completions`. Unknown keys are ignored: editors send their own."""
+class Parameters(Body):
+    """What llm-ls puts beside OpenAI's own keys."""
 
-    model_config = ConfigDict(extra="ignore")
+    max_new_tokens: MaxTokens | None = None
+    temperature: Temperature | None = None
+    top_p: TopP | None = None
+
+
+class CompletionRequest(Body):
+    """The body of `POST /v1/completions`."""
 
     prompt: str | TokenIds | Annotated[list[str], Field(min_length=1)] | Annotated[list[TokenIds], Field(min_length=1)]
     model: str | None = None
     suffix: str | None = None
     """What follows the cursor; the prompt is then what precedes it. Empty means that nothing follows."""
-    max_tokens: Annotated[int, Field(ge=1)] = 16
-    temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    max_tokens: Annotated[int, Field(ge=0)] = 16
+    """0, with `echo`, tells of the prompt only."""
+    temperature: Temperature = 1.0
+    top_p: TopP = 1.0
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] = 1
-    stop: str | Annotated[list[str], Field(max_length=MAX_STOPS)] | None = None
-    seed: int | None = None
+    best_of: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
+    """Generate so many and answer with the `n` whose tokens are the likeliest on average."""
+    stop: Stop | None = None
+    seed: Seed | None = None
     """Equal requests with a seed get equal answers; without one, each gets its own."""
     stream: bool = False
     stream_options: StreamOptions | None = None
     echo: bool = False
-    best_of: int | None = None
-    logprobs: int | None = None
-    logit_bias: dict[str, float] | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
+    logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
+    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
+    user: str | None = None
+    """Taken, and kept nowhere."""
+    extent: Extent = "free"
+    """Ours: `line` ends with the line, `block` with the block; neither repeats the suffix."""
+    max_time_ms: Milliseconds | None = None
+    """Ours: the answer is what there is by then."""
+    parameters: Parameters | None = None
 
-    def unsupported(self) -> str | None:
-        """The first parameter whose value asks for what no engine does yet."""
-        asked = {
-            "logprobs": self.logprobs is not None,
-            "best_of": self.best_of not in (None, self.n),
-            "logit_bias": bool(self.logit_bias),
-            "presence_penalty": bool(self.presence_penalty),
-            "frequency_penalty": bool(self.frequency_penalty),
-        }
-        return next((name for name, wanted in asked.items() if wanted), None)
+    @field_validator("logit_bias")
+    @classmethod
+    def _ids(cls, value: dict[str, float] | None) -> dict[str, float] | None:
+        for key in value or {}:
+            if not (key.isascii() and key.isdigit() and len(key) < 10):
+                raise ValueError(f"{key!r} is no token id")
+        return value
+
+    @model_validator(mode="after")
+    def _check(self) -> "CompletionRequest":
+        if self.parameters is not None:
+            stated = self.parameters
+            self.max_tokens = stated.max_new_tokens or self.max_tokens
+            self.temperature = self.temperature if stated.temperature is None else stated.temperature
+            self.top_p = stated.top_p or self.top_p
+        return self
 
     def prompts(self) -> list[str | tuple[int, ...]]:
         """The prompts, one or many, each text or token ids."""
@@ -62,9 +106,36 @@ class CompletionRequest(BaseModel):
             return [tuple(self.prompt)]
         return [item if isinstance(item, str) else tuple(item) for item in self.prompt]
 
-    def stops(self) -> tuple[str, ...]:
-        """The stop strings, none, one or many."""
-        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+    def template(self, seed: int) -> Request:
+        """The engine's request, but for the prompt."""
+        ranked = self.best_of is not None and self.best_of > self.n
+        return Request(
+            (),
+            self.max_tokens,
+            self.temperature,
+            self.top_p,
+            stops(self.stop),
+            seed,
+            presence_penalty=self.presence_penalty,
+            frequency_penalty=self.frequency_penalty,
+            logit_bias=tuple((int(key), bias) for key, bias in (self.logit_bias or {}).items()),
+            logprobs=0 if self.logprobs is None and ranked else self.logprobs,
+        )
+
+
+def stops(stop: str | list[str] | None) -> tuple[str, ...]:
+    """The stop strings, none, one or many."""
+    return (stop,) if isinstance(stop, str) else tuple(stop or ())
+
+
+class Logprobs(BaseModel):
+    """OpenAI's four lists, an entry a token. A text's first token has none; a token that is no text by itself is
+    named by its bytes."""
+
+    tokens: list[str] = Field(default_factory=list)
+    token_logprobs: list[float | None] = Field(default_factory=list)
+    top_logprobs: list[dict[str, float] | None] = Field(default_factory=list)
+    text_offset: list[int] = Field(default_factory=list)
 
 
 class Choice(BaseModel):
@@ -72,7 +143,7 @@ class Choice(BaseModel):
 
     index: int
     text: str
-    logprobs: None = None
+    logprobs: Logprobs | None = None
     finish_reason: Literal["stop", "length"] | None
 
 
@@ -95,7 +166,10 @@ class CompletionResponse(BaseModel):
     usage: Usage | None = None
 
 
-def model_list(name: str, created: int, max_model_len: int) -> dict[str, Any]:
-    """The answer to `GET /v1/models`; `max_model_len` is vLLM's addition, which editors read."""
-    model = {"id": name, "object": "model", "created": created, "owned_by": "codelm", "max_model_len": max_model_len}
-    return {"object": "list", "data": [model]}
+def usage(prompt_tokens: int, completion_tokens: int) -> Usage:
+    """Usage by its parts."""
+    return Usage(
+        prompt_tokens=prompt_tokens,
+        completion_tokens=completion_tokens,
+        total_tokens=prompt_tokens + completion_tokens,
+    )

@@ -33,6 +33,28 @@ class Serving(Section):
     max_queued_requests: PositiveInt = 64
     max_prompt_tokens: PositiveInt | None = None
     """null takes the model's positions."""
+    max_seconds: Annotated[float, Field(gt=0)] | None = None
+    """An answer is what there is by then; null waits for its end."""
+    max_body_bytes: PositiveInt = 2 << 20
+    """Longer requests are refused."""
+    source: str | None = None
+    """A model to serve in place of the run's: its directory, `models:/NAME@ALIAS` of MLflow's registry, or a name on
+    the hub."""
+    refresh_seconds: Annotated[float, Field(gt=0)] | None = None
+    """Look so often whether the source has another version, and serve that; null stays with the first."""
+    api_keys_file: str | None = None
+    """One key a line; those of the environment's CODELM_API_KEYS, separated by commas, count as well. Without any,
+    none is asked for."""
+    cors_origins: tuple[str, ...] = ()
+    """Origins of pages that browsers let ask, such as https://ide.example.com, or `*` for all."""
+    editor_extent: Literal["free", "line", "block"] = "block"
+    """How far completions go where an editor's protocol does not say."""
+    log_requests: bool = False
+    """Log path, status and time of each answer."""
+    log_prompts: bool = False
+    """Log what users wrote."""
+    drain_seconds: Annotated[float, Field(gt=0)] = 30.0
+    """What runs when the service is to end may go on so long."""
 
 
 class Tracking(Section):
@@ -42,3 +64,7 @@ class Tracking(Section):
     """A server's address; null takes MLFLOW_TRACKING_URI, and else an SQLite file in the run directory."""
     experiment: str | None = None
     """null takes the experiment's name."""
+    registered_model: str | None = None
+    """What the exported model is called in MLflow's model registry; null takes the experiment's name."""
+    alias: str = "latest-export"
+    """What stands for the version that was exported last: `models:/NAME@ALIAS`."""

@@ -110,7 +110,7 @@ def _block_end(context: Context, text: str, last: bool) -> tuple[int, bool]:
         end = at + len(line)
         words = line.strip()
         if head is None:
-            if (words and end > 0) or not whole:
+            if words or not whole:
                 head = line
         elif not words:
             if not whole:
@@ -146,7 +146,7 @@ def _suffix_begins(context: Context, text: str, last: bool) -> tuple[int, bool] 
     Example: before the suffix ")\\n    return x", the text "a, b)" is shown as "a, b", and "f(a)" as it is.
     """
     here, _, below = context.suffix.partition("\n")
-    here = here.strip()
+    here = here.rstrip()
     if here:
         return _repeats_rest_of_line(here, text, last)
     following = next((line.rstrip() for line in below.split("\n") if line.strip()), None)

@@ -21,6 +21,7 @@ from codelm.errors import UserError
 from codelm.on_ray.cluster import connected
 from codelm.on_ray.stage import Context, Outcome, Stage, published
 from codelm.run_dir import DIRECTORIES, RunDir
+from codelm.tracking import tracking_uri
 
 NAME = "endpoint"
 APPLICATION = "serve.app"
@@ -80,10 +81,11 @@ def serve_forever(experiment: Experiment) -> None:
     Raises:
         UserError: no model is published, or the address is taken.
     """
-    published(experiment.model_stage, RunDir(experiment.run_dir))
+    if experiment.serving.source is None:
+        published(experiment.model_stage, RunDir(experiment.run_dir))
     check_address(experiment.serving.host, experiment.serving.port)
     with connected(experiment.cluster), served(experiment, experiment.name) as url:
-        say("serve", f"{experiment.name} at {url}/v1, Ctrl-C to stop; try")
+        say("serve", f"{experiment.name} at {url}/v1, to try in a browser at {url}, Ctrl-C to stop; or try")
         body = json.dumps({"model": experiment.name, **REQUEST})
         say("serve", f"curl {url}/v1/completions -H 'Content-Type: application/json' -d '{body}'")
         try:
@@ -124,16 +126,14 @@ def served(experiment: Experiment, name: str) -> Iterator[str]:
     try:
         application: Any = importlib.import_module(APPLICATION)
         on_gpu = experiment.accelerator in ("auto", "gpu") and ray.cluster_resources().get("GPU", 0) >= 1
+        run_dir = RunDir(experiment.run_dir)
+        shared = (set(type(serving).model_fields) & set(application.ServeArgs.model_fields)) - {"source"}
         arguments = application.ServeArgs(
-            run_dir=RunDir(experiment.run_dir).uri,
-            directory=DIRECTORIES[experiment.model_stage],
+            source=serving.source or f"{run_dir.uri}/{DIRECTORIES[experiment.model_stage]}",
             model=experiment.name,
-            engine=serving.engine,
             device="cuda" if on_gpu else "cpu",
-            replicas=serving.replicas,
-            max_ongoing_requests=serving.max_ongoing_requests,
-            max_queued_requests=serving.max_queued_requests,
-            max_prompt_tokens=serving.max_prompt_tokens,
+            tracking_uri=tracking_uri(experiment, run_dir),
+            **{key: getattr(serving, key) for key in shared},
         )
         serve.run(application.build(arguments), name=name, route_prefix="/", logging_config=quiet)
         url = f"http://{serving.host}:{serving.port}"

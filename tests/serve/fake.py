@@ -3,7 +3,7 @@
 import threading
 
 from codelm.inference.codec import Codec
-from codelm.inference.engine import Delta, Request
+from codelm.inference.engine import Delta, Request, TokenScore
 from tests.inference.tiny import tiny_tokenizer
 
 
@@ -39,3 +39,8 @@ class EndlessEngine:
     def cancel(self, number: int) -> None:
         if self.running.pop(number, None) is not None:
             self.cancelled.set()
+
+    def score(self, ids: tuple[int, ...], top: int = 0) -> list[TokenScore]:
+        if ids == self.codec.encode("fail"):
+            raise MemoryError("no room")
+        return [TokenScore(ids[0], None), *(TokenScore(token, -1.0, ((token, -1.0),)[:top]) for token in ids[1:])]

@@ -161,11 +161,16 @@ def test_what_means_nothing_is_accepted(ask: Ask) -> None:
 @pytest.mark.parametrize(
     ("keys", "param"),
     [
-        ({"logprobs": 1}, "logprobs"),
-        ({"best_of": 3}, "best_of"),
-        ({"logit_bias": {"50": 1}}, "logit_bias"),
-        ({"presence_penalty": 0.5}, "presence_penalty"),
-        ({"frequency_penalty": 0.5}, "frequency_penalty"),
+        ({"logprobs": 6}, "logprobs"),
+        ({"best_of": 3, "n": 4}, "best_of"),
+        ({"best_of": 3, "stream": True}, "best_of"),
+        ({"logit_bias": {"9999": 1}}, "logit_bias"),
+        ({"logit_bias": {"a": 1}}, "logit_bias"),
+        ({"presence_penalty": 2.5}, "presence_penalty"),
+        ({"frequency_penalty": -3}, "frequency_penalty"),
+        ({"seed": 2**70}, "seed"),
+        ({"prompt": ["x"] * 200, "n": 2}, "prompt"),
+        ({"logprobs": 1, "echo": True, "suffix": "y"}, "echo"),
         ({"temperature": 3}, "temperature"),
         ({"temperature": "hot"}, "temperature"),
         ({"top_p": 0}, "top_p"),
@@ -226,7 +231,7 @@ def test_models_and_health(engine: Engine) -> None:
         pass
     (model,) = get(service, "/v1/models").json()["data"]
     assert (model["id"], model["object"], model["max_model_len"]) == ("tiny", "model", 256)
-    assert get(service, "/health").json() == {"status": "ok", "model": "tiny", "active": 0}
+    assert get(service, "/health").json() == {"status": "ok", "model": "tiny", "version": None, "active": 0}
     missing = get(service, "/v1/nothing")
     assert (missing.status_code, missing.json()["error"]["message"]) == (404, "Not Found")
     scheduler.close()
@@ -277,18 +282,17 @@ def test_overload_is_refused_with_a_time_to_come_back() -> None:
     scheduler.close()
 
 
-def test_a_failing_engine_is_told_in_the_answer_and_in_the_stream() -> None:
+def test_a_failing_engine_is_told_before_the_first_token() -> None:
     for stream in (False, True):
         scheduler = Scheduler(EndlessEngine)
         service = Service(scheduler, "tiny", 4)
 
-        async def post(service: Service, stream: bool) -> httpx.Response:
-            while service.scheduler.engine is None:
+        async def post(scheduler: Scheduler, service: Service, stream: bool) -> httpx.Response:
+            while scheduler.engine is None:
                 await asyncio.sleep(0.001)
             async with client(service) as http:
                 return await http.post("/v1/completions", json={"prompt": "fail", "stream": stream})
 
-        response = asyncio.run(post(service, stream))
-        body = events(response)[0] if stream else response.json()
-        assert response.status_code == (200 if stream else 500)
-        assert body["error"]["message"] == "the engine has failed: no room"
+        response = asyncio.run(post(scheduler, service, stream))
+        assert response.status_code == 500
+        assert response.json()["error"]["message"] == "the engine has failed: no room"

@@ -78,9 +78,9 @@ def test_openai_suffix(client: openai.OpenAI) -> None:
 
 def test_openai_errors(client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError) as refused:
-        client.completions.create(model="tiny", prompt="x", logprobs=2)
-    assert refused.value.param == "logprobs"
-    assert refused.value.code == "unsupported_parameter"
+        client.completions.create(model="tiny", prompt="x", max_tokens=POSITIONS)
+    assert refused.value.param == "max_tokens"
+    assert refused.value.code == "context_length_exceeded"
     with pytest.raises(openai.NotFoundError) as missing:
         client.completions.create(model="other", prompt="x")
     assert missing.value.code == "model_not_found"

@@ -96,11 +96,11 @@ def test_requests_wait_while_the_engine_is_loaded() -> None:
 
     async def wait() -> None:
         scheduler = Scheduler(load)
-        task = asyncio.create_task(anext(scheduler.run([ONE])))  # type: ignore[arg-type]
+        task = asyncio.ensure_future(anext(scheduler.run([ONE])))
         await asyncio.sleep(0)
         assert scheduler.engine is None
         may_load.set()
-        place, delta = await task
+        ((place, delta),) = await task
         assert (place, delta.text) == (0, "x")
         scheduler.close()
 
@@ -113,7 +113,7 @@ def test_requests_at_the_same_time_are_answered_as_alone(tiny_model) -> None:  #
     alone += [done.text for done in generate(load_engine("transformers", tiny_model), requests[1:])]
 
     async def text(scheduler: Scheduler, request: Request) -> str:
-        return "".join([delta.text async for _, delta in scheduler.run([request])])
+        return "".join([delta.text async for items in scheduler.run([request]) for _, delta in items])
 
     async def together() -> list[str]:
         scheduler = Scheduler(lambda: load_engine("transformers", tiny_model, max_batch=3))

@@ -1,0 +1,1 @@
+"""The protocols that editors and clients speak, a module each."""
