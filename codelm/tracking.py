@@ -70,11 +70,16 @@ def tracking_uri(experiment: Experiment, run_dir: RunDir) -> str:
     The file is `mlflow.db` in the run directory, or in the current directory where the run directory is
     on an object store, which cannot hold a database.
     """
-    stated = experiment.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI")
+    stated = stated_uri(experiment)
     if stated:
         return stated
     directory = Path(run_dir.root) if run_dir.is_local else Path.cwd()
     return f"sqlite:///{directory}/mlflow.db"
+
+
+def stated_uri(experiment: Experiment) -> str | None:
+    """The MLflow address that someone has chosen, in the config or in the environment."""
+    return experiment.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI")
 
 
 def shown_uri(uri: str) -> str:

@@ -1,5 +1,6 @@
 """The section `training`: the recipe and the engine."""
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -15,7 +16,15 @@ class Training(Section):
     """Gives the defaults of this section and of `data`: the recipe that was published with a model."""
     engine: Literal["deepspeed", "torch"] = "deepspeed"
     zero_stage: Literal[0, 1, 2, 3] = 1
+    offload_optimizer: bool = False
+    """For DeepSpeed's ZeRO on GPUs: the optimizer's state is in the host's memory, and its step on the CPU."""
+    fsdp: bool = False
+    """For engine torch: spread weights, gradients and the optimizer's state over the workers (FSDP2), not copies."""
     workers: PositiveInt = 1
+    """A run that was interrupted may go on with another number."""
+    min_workers: PositiveInt | None = None
+    """Where the cluster has too few resources for all workers, or loses some, train with as few as these (Ray Train's
+    elastic workers), and with more when there are. null always takes all."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """`auto`: bf16 where the processor computes in it, else fp32."""
     compile: bool = False
@@ -49,7 +58,8 @@ class Training(Section):
     validation_sequences: PositiveInt = 64
     """At most so many sequences of the validation split each time."""
     checkpoint_every: PositiveInt = 100
-    keep_checkpoints: Annotated[int, Field(ge=1)] = 2
+    keep_checkpoints: Annotated[int, Field(ge=2)] = 2
+    """Two at least: where the last one is damaged, the one before it is used."""
     max_failures: Annotated[int, Field(ge=0)] = 3
     """Restarts after a lost worker before the run gives up."""
 
@@ -57,3 +67,28 @@ class Training(Section):
     @classmethod
     def _fill_from_preset(cls, given: Any) -> Any:
         return filled(given.get("preset"), "training", given) if isinstance(given, dict) else given
+
+
+def impossible_engine(key: str, training: Training) -> Iterator[str]:
+    """What the engine of a recipe cannot do.
+
+    Args:
+        key: of the section that the recipe stands in.
+        training: the recipe.
+    """
+    if training.offload_optimizer and (training.engine != "deepspeed" or not training.zero_stage):
+        yield f"{key}.offload_optimizer: is for {key}.engine deepspeed with {key}.zero_stage 1, 2 or 3; set it to false"
+    if training.fsdp and training.engine != "torch":
+        yield f"{key}.fsdp: is for {key}.engine torch; for deepspeed set {key}.zero_stage: 3, which does the same"
+    if training.fsdp and training.optimizer != "adamw":
+        yield f"{key}.optimizer: {training.optimizer} works on whole matrices, and {key}.fsdp cuts them; set adamw"
+    low = training.workers if training.min_workers is None else training.min_workers
+    if low > training.workers:
+        yield f"{key}.min_workers: {low} is more than {key}.workers = {training.workers}; lower it"
+    for workers in range(low, training.workers + 1):
+        per_pass = workers * training.micro_batch_size
+        if training.batch_size % per_pass:
+            yield (
+                f"{key}.batch_size: {training.batch_size} is not divisible by workers x micro_batch_size = "
+                f"{workers} x {training.micro_batch_size} = {per_pass}; take a multiple of {per_pass}"
+            )

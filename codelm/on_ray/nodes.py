@@ -11,7 +11,7 @@ from codelm.config import Experiment
 from codelm.errors import UserError
 from codelm.on_ray.placement import SANDBOX
 from codelm.run_dir import WORK, RunDir
-from codelm.tracking import tracking_uri
+from codelm.tracking import stated_uri
 
 ANSWER_SECONDS = 120.0
 """For a node to start a worker and look; it imports codelm first."""
@@ -28,8 +28,7 @@ def check_nodes(experiment: Experiment, run_dir: RunDir) -> None:
     nodes = [node for node in ray.nodes() if node["Alive"] and SANDBOX not in node["Resources"]]
     if len(nodes) < 2:
         return
-    uri = tracking_uri(experiment, run_dir)
-    if uri.startswith("sqlite:") and not run_dir.is_local and not experiment.tracking.uri:
+    if not run_dir.is_local and not stated_uri(experiment):
         raise UserError(
             f"run_dir {run_dir.uri!r} cannot hold MLflow's database, and workers on {len(nodes)} nodes log to it; set "
             "tracking.uri (or MLFLOW_TRACKING_URI on the nodes) to a server, started with `mlflow server`"

@@ -97,7 +97,9 @@ def ending(details: JobDetails) -> int:
     """Say how a job ended, where not well; the exit status of its program, or 1 where it had none."""
     if details.status == JobStatus.SUCCEEDED:
         return 0
-    say("job", f"{details.submission_id} {details.status.value.lower()}: {details.message or 'no reason is known'}")
+    # After its first line the message repeats the log.
+    reason = (details.message or "no reason is known").partition(", last available logs")[0]
+    say("job", f"{details.submission_id} {details.status.value.lower()}: {reason}")
     if details.status == JobStatus.STOPPED:
         return INTERRUPTED
     return details.driver_exit_code or 1

@@ -1,14 +1,34 @@
-"""Packed sequences, read through the page cache."""
+"""Packed sequences, read through the page cache, and the order in which they are trained on."""
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from codelm.training.order import Integers, SampleOrder
+
+
+class Samples(Protocol):
+    """The endless sequence of training samples; all workers ask for the same steps in the same order."""
+
+    @property
+    def length(self) -> int:
+        """Tokens in a sample."""
+
+    def take(self, cursor: int, batch: int, mine: Integers) -> Tensor:
+        """Some of a step's samples: `mine`, out of cursor, ..., cursor + batch - 1, in any shape.
+
+        Returns:
+            int64 of shape (*mine.shape, length).
+        """
+
+    def numbers(self, cursor: int, batch: int) -> Integers:
+        """What the samples of the step are known by, int64 of shape (batch,); after `take` of that step."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +47,33 @@ class PackedData:
         return len(self.tokens)
 
     def batch(self, sequences: NDArray[np.int64]) -> Tensor:
-        """The sequences of the given numbers: int64 of shape (len(sequences), sequence_length)."""
+        """The sequences of the given numbers: int64 of shape (*sequences.shape, sequence_length)."""
         return torch.from_numpy(self.tokens[sequences].astype(np.int64))
+
+    def samples(self, seed: int) -> "PackedSamples":
+        """The sequences in the seeded order, again and again."""
+        return PackedSamples(self, SampleOrder(len(self), seed))
+
+
+@dataclass(frozen=True)
+class PackedSamples:
+    """See `Samples`. They are known by their numbers in the split."""
+
+    data: PackedData
+    order: SampleOrder
+
+    @property
+    def length(self) -> int:
+        """Tokens in a sample."""
+        return int(self.data.tokens.shape[1])
+
+    def take(self, cursor: int, batch: int, mine: Integers) -> Tensor:
+        """See `Samples`."""
+        return self.data.batch(self.order.at(mine))
+
+    def numbers(self, cursor: int, batch: int) -> Integers:
+        """See `Samples`."""
+        return self.order.at(np.arange(cursor, cursor + batch, dtype=np.int64))
 
 
 def open_packed(directory: Path) -> PackedData:

@@ -1,6 +1,5 @@
 """The engine: everything about one optimizer step that depends on where and how the model is spread."""
 
-from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -11,6 +10,7 @@ from transformers import PreTrainedModel
 from codelm.config import Training
 from codelm.training.objective import Objective
 from codelm.training.precision import Precision
+from codelm.training.state import Piece, StateReader
 
 
 class Engine(Protocol):
@@ -41,11 +41,11 @@ class Engine(Protocol):
     def sums(self, tokens: Tensor) -> Tensor:
         """`Objective.sums`, without gradient: float32 of shape (sequences, 2)."""
 
-    def save(self, directory: Path) -> None:
-        """Write this worker's part of the state. The parts of all workers, put in one directory, are a checkpoint."""
+    def pieces(self) -> list[Piece]:
+        """This worker's part of the state, after one step at least; the parts of all workers are all of it."""
 
-    def load(self, directory: Path) -> None:
-        """Read the state from a checkpoint of an equal engine with as many workers."""
+    def load(self, state: StateReader) -> None:
+        """Take over a state that any engine with the same model and optimizer left, on any number of workers."""
 
     def weights(self) -> dict[str, Tensor]:
         """All weights in float32 on the CPU, by name, tied ones once; complete on rank 0."""
@@ -77,9 +77,9 @@ def make_engine(
     return TorchEngine(model, training, precision, device, objective)
 
 
-def accumulation(training: Training) -> int:
+def accumulation(training: Training, workers: int) -> int:
     """Micro-batches of one worker in one step."""
-    return training.batch_size // (training.micro_batch_size * training.workers)
+    return training.batch_size // (training.micro_batch_size * workers)
 
 
 def gather(values: Tensor) -> Tensor:
@@ -93,3 +93,8 @@ def gather(values: Tensor) -> Tensor:
     parts = [torch.empty_like(values) for _ in range(dist.get_world_size())]
     dist.all_gather(parts, values)
     return torch.stack(parts).cpu().double()
+
+
+def snapshot(engine: Engine) -> list[Piece]:
+    """A copy of this worker's part of the state on the CPU, which later steps do not change."""
+    return [piece.copied() for piece in engine.pieces()]

@@ -3,7 +3,8 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -13,17 +14,49 @@ from codelm.config import Training
 from codelm.errors import UserError
 from codelm.training.checkpoint import Progress
 from codelm.training.curve import Point
-from codelm.training.data import PackedData, spread
+from codelm.training.data import PackedData, Samples, spread
 from codelm.training.engine import Engine, gather
-from codelm.training.order import SampleOrder, seed_of_step, share_of_step
+from codelm.training.order import Integers, seed_of_step, share_of_step
 from codelm.training.schedule import learning_rate
 
 Report = Callable[[int, dict[str, float]], None]
 Save = Callable[[Progress], None]
 
 
+class TrainingData(Protocol):
+    """What is trained on: packed, or a stream."""
+
+    info: dict[str, Any]
+
+    def samples(self, seed: int) -> Samples:
+        """In the order of the seed."""
+
+
+class Diverged(UserError):
+    """The loss or the gradient is no finite number.
+
+    Attributes:
+        step: the optimizer step.
+        samples: what its samples are known by; where the loss tells, those of the micro-batches concerned.
+    """
+
+    def __init__(self, text: str, step: int, samples: list[int]) -> None:
+        super().__init__(text)
+        self.step, self.samples = step, samples
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A step whose loss nobody has looked at yet: this worker's losses, still on the device."""
+
+    losses: Tensor
+    rate: float
+    norm: float
+    numbers: Integers
+
+
 class Loop:
-    """Trains an engine on packed data; every worker runs one.
+    """Trains an engine; every worker runs one.
 
     Args:
         engine: this worker's.
@@ -38,34 +71,41 @@ class Loop:
     def __init__(
         self,
         engine: Engine,
-        train: PackedData,
+        train: TrainingData,
         valid: PackedData,
         training: Training,
         seed: int,
         report: Report,
         save: Save,
     ) -> None:
-        self._engine, self._train, self._valid, self._training = engine, train, valid, training
-        self._order, self._seed = SampleOrder(len(train), seed), seed
+        self._engine, self._valid, self._training = engine, valid, training
+        self._samples, self._seed = train.samples(seed), seed
         self._report, self._save = report, save
-        self._pending: list[tuple[Tensor, float, float]] = []
+        self._pending: list[_Step] = []
         self._seconds, self._tokens = 0.0, 0
+        self._all_seconds = self._save_seconds = 0.0
+        self._last_save: float | None = None
+        self.first_step_at: float | None = None
 
     def run(self, progress: Progress) -> None:
         """Train from where `progress` stands to the last step, and keep it up to date.
 
         Raises:
-            UserError: the loss is not a finite number.
+            Diverged: the loss or the gradient is not a finite number; no checkpoint of that step is written.
         """
         training = self._training
+        began = time.perf_counter()
+        if not progress.workers or progress.workers[-1][1] != self._engine.workers:
+            progress.workers.append((progress.step + 1, self._engine.workers))
         if not progress.curve:
             loss = self.validation_loss()
             progress.curve.append(Point(step=0, validation_loss=loss))
-            self._report(0, {"validation_loss": loss})
+            self._report(0, {"validation_loss": loss, "validation_perplexity": perplexity(loss)})
         while progress.step < training.steps:
             started = time.perf_counter()
             step = progress.step + 1
             self._pending.append(self._one_step(progress.cursor, step))
+            progress.consume(self._pending[-1].numbers.astype("<i8").tobytes())
             progress.step, progress.cursor = step, progress.cursor + training.batch_size
             validates, saves, logs = (
                 step % every == 0 or step == training.steps
@@ -77,46 +117,72 @@ class Loop:
             metrics = self._settle(progress)
             self._seconds += time.perf_counter() - started
             metrics["tokens_per_second"] = self.tokens_per_second
+            metrics["tokens"] = progress.cursor * self._samples.length
             if validates:
-                metrics["validation_loss"] = self.validation_loss()
-                progress.curve[-1] = replace(progress.curve[-1], validation_loss=metrics["validation_loss"])
+                loss = self.validation_loss()
+                metrics |= {"validation_loss": loss, "validation_perplexity": perplexity(loss)}
+                progress.curve[-1] = replace(progress.curve[-1], validation_loss=loss)
+            if self._last_save is not None:
+                metrics["checkpoint_seconds"], self._last_save = self._last_save, None
             if validates or logs:
                 self._report(step, metrics)
             if saves:
+                saving = time.perf_counter()
                 self._save(progress)
+                self._last_save = time.perf_counter() - saving
+                self._save_seconds += self._last_save
+            self._all_seconds = time.perf_counter() - began
 
     @property
     def tokens_per_second(self) -> float:
         """Tokens of all workers a second of training here, without validation and checkpoints."""
         return self._tokens / self._seconds if self._seconds else 0.0
 
-    def _one_step(self, cursor: int, step: int) -> tuple[Tensor, float, float]:
-        """One optimizer step: this worker's mean loss, still on the device, the learning rate and the norm."""
+    @property
+    def checkpoint_wait_share(self) -> float:
+        """The share of the time here that the steps waited for checkpoints."""
+        return self._save_seconds / self._all_seconds if self._all_seconds else 0.0
+
+    def _one_step(self, cursor: int, step: int) -> _Step:
+        """One optimizer step."""
         engine, training = self._engine, self._training
         shares = share_of_step(cursor, training.batch_size, training.micro_batch_size, engine.rank, engine.workers)
         torch.manual_seed(seed_of_step(self._seed, step, engine.rank))  # for dropout, the same after a restart
         losses = []
-        for number, samples in enumerate(self._order.at(shares), start=1):
-            losses.append(engine.forward_backward(self._train.batch(samples), last=number == len(shares)))
+        for number, tokens in enumerate(self._samples.take(cursor, training.batch_size, shares), start=1):
+            losses.append(engine.forward_backward(tokens, last=number == len(shares)))
         rate = learning_rate(training, step)
         norm = engine.step(rate)
-        self._tokens += training.batch_size * self._train.tokens.shape[1]
-        return torch.stack(losses).mean(), rate, norm
+        self._tokens += training.batch_size * self._samples.length
+        self.first_step_at = self.first_step_at or time.time()
+        return _Step(torch.stack(losses), rate, norm, self._samples.numbers(cursor, training.batch_size))
 
     def _settle(self, progress: Progress) -> dict[str, float]:
         """Bring the steps since the last time into the curve; the metrics of the latest one."""
-        losses, rates, norms = zip(*self._pending, strict=True)
-        self._pending = []
-        first = progress.step - len(losses) + 1
-        means = gather(torch.stack(losses)).mean(dim=0).tolist()
-        for step, loss, rate in zip(range(first, progress.step + 1), means, rates, strict=True):
-            if not math.isfinite(loss):
-                raise UserError(
-                    f"the training loss is {loss} at step {step}; lower training.learning_rate "
-                    f"(here {self._training.learning_rate:g}) or raise training.warmup_steps"
-                )
-            progress.curve.append(Point(step, loss, rate))
-        return {"train_loss": means[-1], "learning_rate": rates[-1], "gradient_norm": norms[-1]}
+        steps, self._pending = self._pending, []
+        first = progress.step - len(steps) + 1
+        losses = gather(torch.cat([step.losses for step in steps])).view(self._engine.workers, len(steps), -1)
+        for number, step in enumerate(steps):
+            here = losses[:, number]
+            if not (bool(here.isfinite().all()) and math.isfinite(step.norm)):
+                raise self._diverged(first + number, step, here)
+            progress.curve.append(Point(first + number, float(here.mean()), step.rate))
+        last = progress.curve[-1]
+        assert last.train_loss is not None, "of a step"
+        return {"train_loss": last.train_loss, "learning_rate": steps[-1].rate, "gradient_norm": steps[-1].norm}
+
+    def _diverged(self, number: int, step: _Step, losses: Tensor) -> Diverged:
+        """The error for a step: losses of shape (workers, micro-batches)."""
+        rows = step.numbers.reshape(losses.shape[1], losses.shape[0], -1).transpose(1, 0, 2)
+        bad = ~losses.isfinite().numpy()
+        samples = sorted(set((rows[bad] if bad.any() else rows).reshape(-1).tolist()))
+        what = f"training loss is {float(losses.mean())}" if bad.any() else f"norm of the gradient is {step.norm}"
+        return Diverged(
+            f"the {what} at step {number}; lower training.learning_rate (here {self._training.learning_rate:g}) or "
+            "raise training.warmup_steps",
+            number,
+            samples,
+        )
 
     def validation_loss(self) -> float:
         """The mean loss in nats a token over sequences spread evenly over the validation split.
@@ -133,3 +199,8 @@ class Loop:
         parts = gather(sums.flatten()).view(engine.workers, passes, micro_batch, 2)
         nats, tokens = parts.transpose(0, 1).reshape(-1, 2)[: len(chosen)].sum(dim=0)
         return float(nats / tokens)
+
+
+def perplexity(loss: float) -> float:
+    """e to the loss, or infinity beyond what a float holds."""
+    return math.exp(loss) if loss < 700 else math.inf

@@ -1,7 +1,9 @@
 """Which parameters are decayed, and the optimizer that updates them."""
 
+from collections.abc import Sequence
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from codelm.config import Training
@@ -38,7 +40,7 @@ def hidden_matrices(model: nn.Module) -> set[str]:
 
 
 def build_optimizer(model: nn.Module, training: Training, device_type: str) -> torch.optim.Optimizer:
-    """The optimizer that `training.optimizer` names, over groups with and without weight decay.
+    """The optimizer that `training.optimizer` names, over what is trained, in groups with and without weight decay.
 
     - `adamw`: Loshchilov and Hutter 2019, decay scaled by the learning rate; fused where torch has that.
     - `adafactor`: Shazeer and Stern 2018, without momentum, as torch has it: updates are relative to each
@@ -46,20 +48,21 @@ def build_optimizer(model: nn.Module, training: Training, device_type: str) -> t
     - `muon`: see `codelm.training.muon`.
     """
     decayed = decayed_names(model)
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     matrices = hidden_matrices(model) if training.optimizer == "muon" else set()
     parts = [
         (matrices, training.weight_decay, True),
         (decayed - matrices, training.weight_decay, False),
-        ({name for name, _ in model.named_parameters()} - decayed, 0.0, False),
+        (trained.keys() - decayed, 0.0, False),
     ]
     groups = [
         {
-            "params": [parameter for name, parameter in model.named_parameters() if name in names],
+            "params": [parameter for name, parameter in trained.items() if name in names],
             "weight_decay": decay,
             "muon": muon,
         }
         for names, decay, muon in parts
-        if names
+        if names & trained.keys()
     ]
     rate, betas, fused = training.learning_rate, (training.beta1, training.beta2), device_type in FUSED_ON
     if training.optimizer == "muon":
@@ -75,3 +78,27 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) ->
     """Set the learning rate of all groups."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate
+
+
+def make_state(optimizer: torch.optim.Optimizer, flat: Sequence[Tensor] = ()) -> None:
+    """Let an optimizer that has not stepped yet make its state, to be overwritten; the weights stay.
+
+    Args:
+        optimizer: with its own parameters; their gradients are gone afterwards.
+        flat: tensors that DeepSpeed puts in their place while it steps; the state is theirs then, and AdamW's.
+    """
+    if flat:
+        for tensor in flat:
+            step = torch.zeros((), dtype=torch.float32, device=tensor.device)
+            moments = {kind: torch.zeros_like(tensor) for kind in ("exp_avg", "exp_avg_sq")}
+            optimizer.state[tensor] = {"step": step, **moments}
+        return
+    rates = [group["lr"] for group in optimizer.param_groups]
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0
+        for parameter in group["params"]:
+            parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    optimizer.zero_grad()
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate

@@ -13,6 +13,7 @@ the storage is moto's S3 behind a proxy that can be told to fail.
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -50,6 +51,17 @@ TIMES_OF_DAY = {
 HOP_BY_HOP = frozenset({"content-length", "transfer-encoding", "connection", "expect"})
 
 
+def wait_for_port(port: int) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+
+
 class Storage:
     """S3, with a proxy before it that answers 503 while `down`."""
 
@@ -60,6 +72,7 @@ class Storage:
         with (directory / "s3.log").open("wb") as log:
             self._server = subprocess.Popen([BIN / "moto_server", "-p", str(behind)], stdout=log, stderr=log)
         storage = self
+        wait_for_port(behind)
 
         class Proxy(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -119,14 +132,7 @@ class Storage:
             aws_secret_access_key="b",
             region_name="us-east-1",
         )
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while True:
-            try:
-                self.client.create_bucket(Bucket=BUCKET)
-                return
-            except Exception:  # noqa: BLE001 - until the server listens
-                assert time.monotonic() < deadline
-                time.sleep(0.3)
+        self.client.create_bucket(Bucket=BUCKET)
 
     def manifest(self, run: str, stage: str) -> Manifest | None:
         """What a stage has published in a run, or None."""

@@ -7,12 +7,13 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from pyarrow.fs import LocalFileSystem
 
 from codelm.config import Model, Training
 from codelm.modeling.build import build_model, model_config
-from codelm.training.checkpoint import Progress, read_progress, write_progress
+from codelm.training.checkpoint import Progress, open_state, read_progress, write_part
 from codelm.training.data import open_packed
-from codelm.training.engine import make_engine
+from codelm.training.engine import make_engine, snapshot
 from codelm.training.loop import Loop
 from codelm.training.objective import objective_of
 from codelm.training.precision import Precision
@@ -45,38 +46,45 @@ def run_engine(
         norms[step] = metrics.get("gradient_norm", 0.0)
 
     def save(progress: Progress) -> None:
-        directory = checkpoints / str(progress.step)
-        directory.mkdir(parents=True, exist_ok=True)
-        engine.save(directory)
-        if engine.rank == 0:
-            write_progress(directory, progress)
+        path = str(checkpoints / str(progress.step))
+        write_part(LocalFileSystem(), path, engine.rank, engine.workers, snapshot(engine), progress)
         if dist.is_initialized():
             dist.barrier()
 
     progress = Progress()
     if resume is not None:
-        engine.load(resume)
+        engine.load(open_state(resume))
         progress = read_progress(resume)
     loop = Loop(engine, train, valid, training, 11, report, save)
     loop.run(progress)
-    return {"curve": progress.curve, "norms": norms, "weights": engine.weights()}
+    return {
+        "curve": progress.curve,
+        "norms": norms,
+        "samples": progress.samples,
+        "workers": progress.workers,
+        "weights": engine.weights(),
+    }
 
 
-def work(rank: int, workers: int, root: Path, engines: dict[str, tuple[Training, Precision]]) -> None:
-    """Train with each engine from the start, and again from its first checkpoint.
+def work(
+    rank: int, workers: int, root: Path, data: Path, engines: dict[str, tuple[Training, Precision]], started: Path
+) -> None:
+    """Train with each engine from the start, and again from its first checkpoint; those of 50 steps also from the
+    checkpoint `started`, which one process has left.
 
-    Rank 0 leaves `<root>/<name>.pt` and `<root>/<name>-resumed.pt`.
+    Rank 0 leaves `<root>/<name>.pt`, `<root>/<name>-resumed.pt` and `<root>/<name>-from-one.pt`.
     """
     torch.set_num_threads(1)
     os.environ.update(LOCAL_RANK=str(rank))  # DeepSpeed asks for it; Ray Train sets it
     dist.init_process_group("gloo", init_method=f"file://{root}/rendezvous", rank=rank, world_size=workers)
     for name, (training, precision) in engines.items():
-        checkpoints = root / name
-        whole = run_engine(training, root / "data", checkpoints, precision=precision)
-        again = run_engine(
-            training, root / "data", root / "unused", checkpoints / str(training.checkpoint_every), precision
-        )
+        checkpoints, unused = root / name, root / "unused"
+        whole = run_engine(training, data, checkpoints, precision=precision)
+        again = run_engine(training, data, unused, checkpoints / str(training.checkpoint_every), precision)
+        results = {name: whole, f"{name}-resumed": again}
+        if training.steps == RECIPE["steps"]:
+            results[f"{name}-from-one"] = run_engine(training, data, unused, started, precision)
         if rank == 0:
-            torch.save(whole, root / f"{name}.pt")
-            torch.save(again, root / f"{name}-resumed.pt")
+            for place, result in results.items():
+                torch.save(result, root / f"{place}.pt")
     dist.destroy_process_group()

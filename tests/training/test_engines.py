@@ -21,6 +21,7 @@ BF16_TOLERANCE = 0.05
 
 TWO_WORKERS: dict[str, tuple[Training, Precision]] = {
     "ddp": (Training(engine="torch", workers=2, **RECIPE), "fp32"),
+    "fsdp": (Training(engine="torch", fsdp=True, workers=2, **RECIPE), "fp32"),
     **{
         f"zero{stage}": (Training(engine="deepspeed", zero_stage=stage, workers=2, **RECIPE), "fp32")
         for stage in (0, 1, 2, 3)
@@ -29,7 +30,10 @@ TWO_WORKERS: dict[str, tuple[Training, Precision]] = {
 SHORT = {**RECIPE, "steps": 6, "checkpoint_every": 4, "validate_every": 3}
 BF16: dict[str, tuple[Training, Precision]] = {
     "ddp-bf16": (Training(engine="torch", workers=2, **SHORT), "bf16"),
-    "zero1-bf16": (Training(engine="deepspeed", zero_stage=1, workers=2, **SHORT), "bf16"),
+    **{
+        f"zero{stage}-bf16": (Training(engine="deepspeed", zero_stage=stage, workers=2, **SHORT), "bf16")
+        for stage in (1, 3)
+    },
 }
 OTHERS: dict[str, tuple[Training, Precision]] = {
     f"{engine}-{optimizer}": (
@@ -42,19 +46,25 @@ OTHERS: dict[str, tuple[Training, Precision]] = {
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where two workers have trained with each engine."""
-    root = tmp_path_factory.mktemp("engines")
-    write_packed(root / "data", vocab_size=VOCAB_SIZE, length=32, train=64, valid=11)
-    multiprocessing.spawn(work, (2, root, TWO_WORKERS | BF16 | OTHERS), nprocs=2)
-    return root
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_packed(tmp_path_factory.mktemp("packed"), vocab_size=VOCAB_SIZE, length=32, train=64, valid=11)
 
 
 @pytest.fixture(scope="module")
-def single(root: Path) -> dict[str, Any]:
+def single(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """One process of plain torch, with whole batches: the reference."""
     alone = RECIPE | {"micro_batch_size": RECIPE["batch_size"]}
-    return run_engine(Training(engine="torch", **alone), root / "data", root / "single")
+    checkpoints = tmp_path_factory.mktemp("single")
+    return run_engine(Training(engine="torch", **alone), data, checkpoints) | {"checkpoints": checkpoints}
+
+
+@pytest.fixture(scope="module")
+def root(data: Path, single: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where two workers have trained with each engine."""
+    root = tmp_path_factory.mktemp("engines")
+    started = single["checkpoints"] / str(RECIPE["checkpoint_every"])
+    multiprocessing.spawn(work, (2, root, data, TWO_WORKERS | BF16 | OTHERS, started), nprocs=2)
+    return root
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -76,7 +86,7 @@ def test_the_reference_learns(single: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", TWO_WORKERS)
 def test_two_workers_have_the_losses_of_one_process(root: Path, single: dict[str, Any], name: str) -> None:
-    assert accumulation(TWO_WORKERS[name][0]) == 2
+    assert accumulation(TWO_WORKERS[name][0], 2) == 2
     result = read(root / f"{name}.pt")
     for kind in ("train_loss", "validation_loss"):
         assert losses(result, kind) == pytest.approx(losses(single, kind), abs=TOLERANCE), kind
@@ -107,9 +117,9 @@ def test_bf16_follows_float32(root: Path, single: dict[str, Any], name: str) -> 
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_other_optimizers_have_the_losses_of_one_process(root: Path, name: str) -> None:
+def test_other_optimizers_have_the_losses_of_one_process(root: Path, data: Path, name: str) -> None:
     alone = SHORT | {"micro_batch_size": SHORT["batch_size"], "optimizer": OTHERS[name][0].optimizer}
-    reference = run_engine(Training(engine="torch", **alone), root / "data", root / "alone")
+    reference = run_engine(Training(engine="torch", **alone), data, root / "alone")
     assert losses(read(root / f"{name}.pt"), "train_loss") == pytest.approx(losses(reference, "train_loss"), abs=1e-4)
 
 
@@ -119,3 +129,26 @@ def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(root: Path, name
     assert whole["curve"] == resumed["curve"]
     for key, weight in whole["weights"].items():
         assert torch.equal(weight, resumed["weights"][key]), key
+
+
+@pytest.mark.parametrize("name", TWO_WORKERS)
+def test_two_workers_go_on_from_what_one_process_left(root: Path, single: dict[str, Any], name: str) -> None:
+    result = read(root / f"{name}-from-one.pt")
+    assert result["samples"] == single["samples"]
+    assert losses(result, "train_loss") == pytest.approx(losses(single, "train_loss"), abs=TOLERANCE)
+    for key, weight in result["weights"].items():
+        torch.testing.assert_close(weight, single["weights"][key], atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("name", TWO_WORKERS)
+def test_one_process_goes_on_from_what_two_workers_left(
+    root: Path, data: Path, single: dict[str, Any], name: str
+) -> None:
+    alone = RECIPE | {"micro_batch_size": RECIPE["batch_size"]}
+    left = root / name / str(RECIPE["checkpoint_every"])
+    result = run_engine(Training(engine="torch", **alone), data, root / "unused", left)
+    assert result["samples"] == single["samples"] == read(root / f"{name}.pt")["samples"]
+    assert result["workers"] == [(1, 2), (RECIPE["checkpoint_every"] + 1, 1)]
+    assert losses(result, "train_loss") == pytest.approx(losses(single, "train_loss"), abs=TOLERANCE)
+    for key, weight in result["weights"].items():
+        torch.testing.assert_close(weight, read(root / f"{name}.pt")["weights"][key], atol=1e-3, rtol=0)

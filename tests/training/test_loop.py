@@ -1,3 +1,4 @@
+import hashlib
 import math
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from codelm.modeling.build import build_model, model_config
 from codelm.training.checkpoint import Progress
 from codelm.training.data import PackedData, open_packed, spread
 from codelm.training.engine import make_engine
-from codelm.training.loop import Loop
+from codelm.training.loop import Diverged, Loop
 from codelm.training.objective import Objective
 from codelm.training.order import SampleOrder
 from tests.training.packed import write_packed
@@ -76,10 +77,14 @@ def test_each_step_is_in_the_curve_and_the_loss_falls(data: tuple[PackedData, Pa
 def test_reports_come_at_log_and_validation_steps_and_saves_at_theirs(data: tuple[PackedData, PackedData]) -> None:
     recorder = Recorder(data).run()
     assert [step for step, _ in recorder.reports] == [0, 4, 5, 8, 10]
-    assert set(recorder.reports[0][1]) == {"validation_loss"}
-    usual = {"train_loss", "learning_rate", "gradient_norm", "tokens_per_second"}
-    assert set(recorder.reports[1][1]) == usual
-    assert set(recorder.reports[2][1]) == usual | {"validation_loss"}
+    validation = {"validation_loss", "validation_perplexity"}
+    assert set(recorder.reports[0][1]) == validation
+    usual = {"train_loss", "learning_rate", "gradient_norm", "tokens_per_second", "tokens"}
+    assert set(recorder.reports[1][1]) == usual | {"checkpoint_seconds"}
+    assert set(recorder.reports[2][1]) == usual | validation
+    assert recorder.reports[1][1]["tokens"] == 4 * 4 * 32
+    assert recorder.reports[2][1]["validation_perplexity"] == math.exp(recorder.reports[2][1]["validation_loss"])
+    assert 0 <= recorder.loop.checkpoint_wait_share < 0.5
     # (step, samples consumed, points in the curve): all that was done is in every checkpoint.
     assert recorder.saved == [(3, 12, 4), (6, 24, 7), (9, 36, 10), (10, 40, 11)]
 
@@ -156,6 +161,10 @@ def test_samples_follow_the_seeded_order(data: tuple[PackedData, PackedData]) ->
     recorder.run()
     order = SampleOrder(24, seed=5).at(np.arange(40))
     assert seen == data[0].batch(order).tolist()
+    running = b""
+    for step in order.astype("<i8").reshape(10, 4):
+        running = hashlib.sha256(running + step.tobytes()).digest()
+    assert recorder.progress.samples == running.hex()
 
 
 @pytest.mark.parametrize("log_every", [1, 4])
@@ -176,6 +185,32 @@ def test_a_loss_that_is_not_a_number_stops_and_names_the_step(
         recorder.run()
     assert [saved for saved, *_ in recorder.saved] == [3, 6]
     assert recorder.progress.curve[-1].step == 7
+
+
+def test_a_loss_that_is_not_a_number_names_the_micro_batch(data: tuple[PackedData, PackedData]) -> None:
+    recorder, passes = Recorder(data), 0
+    forward_backward = recorder.engine.forward_backward
+
+    def poison(tokens: Tensor, last: bool) -> Tensor:
+        nonlocal passes
+        passes += 1
+        return forward_backward(tokens, last) * (math.nan if passes == 6 else 1)  # the second one of step 3
+
+    recorder.engine.forward_backward = poison  # type: ignore[method-assign]
+    with pytest.raises(Diverged) as raised:
+        recorder.run()
+    assert (raised.value.step, recorder.saved) == (3, [])
+    assert raised.value.samples == sorted(SampleOrder(24, seed=5).at(np.arange(10, 12)).tolist())
+
+
+def test_a_gradient_that_is_not_finite_stops_before_the_checkpoint(data: tuple[PackedData, PackedData]) -> None:
+    recorder = Recorder(data)
+    step = recorder.engine.step
+    recorder.engine.step = lambda rate: step(rate) * (math.inf if recorder.progress.step == 5 else 1)  # type: ignore[method-assign]
+    with pytest.raises(Diverged, match=r"the norm of the gradient is inf at step 6; lower") as raised:
+        recorder.run()
+    assert [saved for saved, *_ in recorder.saved] == [3]
+    assert raised.value.samples == sorted(SampleOrder(24, seed=5).at(np.arange(20, 24)).tolist())
 
 
 def test_resuming_at_the_end_does_nothing(data: tuple[PackedData, PackedData]) -> None:
