@@ -1,13 +1,17 @@
 """Blocks: runs of splits that one task reads. How they are cut depends on the sources alone, not on the machines."""
 
+import hashlib
+import pickle
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
 
+from codelm.config import Corpus
 from codelm.corpus.annotate import ANNOTATIONS, Annotator, batches
 from codelm.corpus.source_file import Split
-from codelm.corpus.sources import read
+from codelm.corpus.sources import plan, read
 from codelm.corpus.text_store import PLACES, BlockWriter, TextStore
 from codelm.run_dir import digest_of
 
@@ -34,6 +38,53 @@ class Block:
     def digest(self) -> str:
         """32 hex digits that name the versions of all its files."""
         return digest_of([split.stamp for split in self.splits])[:32]
+
+    def packed(self) -> bytes:
+        """The block in some 30 bytes a file; `unpacked` reads it."""
+        return zlib.compress(pickle.dumps(self), level=1)
+
+    @classmethod
+    def unpacked(cls, data: bytes) -> "Block":
+        """The block that was packed."""
+        block: Block = pickle.loads(zlib.decompress(data))
+        return block
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What sources hold, listed once.
+
+    Attributes:
+        digests: for each source a hex SHA-256 that changes when a file of it does, or there are others.
+        packed: the blocks.
+    """
+
+    digests: dict[str, str]
+    packed: tuple[bytes, ...]
+
+    @classmethod
+    def of(cls, corpus: Corpus) -> "Listing":
+        """List the sources of a corpus, in one order; nothing but what is packed is held.
+
+        Raises:
+            UserError: a source does not exist, or something in it cannot be listed.
+        """
+        digests = {}
+
+        def splits() -> Iterator[Split]:
+            for source in sorted(corpus.sources):
+                digest = hashlib.sha256()
+                for split in plan(source, corpus):
+                    digest.update(split.stamp.encode())
+                    yield split
+                digests[source] = digest.hexdigest()
+
+        packed = tuple(block.packed() for block in blocks(splits()))
+        return cls(digests, packed)
+
+    def splits(self) -> Iterator[Split]:
+        """All splits, in their order."""
+        return (split for data in self.packed for split in Block.unpacked(data).splits)
 
 
 def blocks(splits: Iterable[Split]) -> Iterator[Block]:

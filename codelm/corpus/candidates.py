@@ -64,7 +64,7 @@ def links(members: pa.Table) -> pa.Table:
         members: `MEMBERS` rows, all of each band. Copies of one text, which have one key, count once.
     """
     bands, own = members["band"].to_numpy(), members["key"].to_numpy()
-    order = np.argsort(bands, kind="stable")
+    order = np.argsort(bands)
     bands, own = bands[order], own[order]
     linked = (bands[1:] == bands[:-1]) & (own[1:] != own[:-1])
     ends = np.stack([own[:-1][linked], own[1:][linked]])

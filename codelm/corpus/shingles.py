@@ -75,14 +75,18 @@ def shingle_sets(texts: Sequence[bytes], words: int) -> tuple[U64, NDArray[np.in
     Returns:
         All hashes one after the other, and offsets: text i has `hashes[offsets[i]:offsets[i + 1]]`.
     """
-    hashes, ends = shingles(texts, words)
-    offsets = ends.astype(np.int64)
-    for start, end in pairwise(offsets.tolist()):
-        hashes[start:end].sort()
-    is_new = np.ones(len(hashes), bool)
-    is_new[1:] = hashes[1:] != hashes[:-1]
-    is_new[offsets[:-1][np.diff(offsets) > 0]] = True
-    return hashes[is_new], np.concatenate([[0], np.cumsum(is_new)])[offsets]
+    parts, sizes = [np.empty(0, np.uint64)], [np.zeros(1, np.int64)]
+    for piece in _pieces(texts):
+        hashes, counts = _shingle_piece(piece, words)
+        offsets = np.concatenate([[0], np.cumsum(counts)])
+        for start, end in pairwise(offsets.tolist()):
+            hashes[start:end].sort()
+        is_new = np.ones(len(hashes), bool)
+        is_new[1:] = hashes[1:] != hashes[:-1]
+        is_new[offsets[:-1][counts > 0]] = True
+        parts.append(hashes[is_new])
+        sizes.append(np.diff(np.concatenate([[0], np.cumsum(is_new)])[offsets]))
+    return np.concatenate(parts), np.cumsum(np.concatenate(sizes))
 
 
 def _pieces(texts: Sequence[bytes]) -> list[Sequence[bytes]]:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from codelm.corpus.candidates import runs
 from codelm.corpus.shingles import GOLDEN, U64, mix
 
 I64 = NDArray[np.int64]
@@ -26,6 +27,8 @@ ROUNDING = 1e-9
 """Relative margin of the filters' bounds: a pair at the threshold itself must not be lost by rounding."""
 SETS_AT_ONCE = 1024
 """Kept files that are compared with one file together; it bounds the memory."""
+ELEMENTS_AT_ONCE = 1 << 17
+"""Elements of groups that are looked at together: arrays of them stay in a core's cache, however many there are."""
 PEELED_SHARE = 0.02
 """Peeling goes on while it leaves out more than this share of the sets: so it is linear in all."""
 
@@ -51,6 +54,31 @@ def matches(
         threshold: Jaccard similarity from which two files are near-duplicates.
         known: where given, the files that are kept; the others are compared with those only.
     """
+    parts = [
+        (part.start, _matches(hashes[ends[0] : ends[-1]], ends - ends[0], groups[part], threshold, part_known))
+        for part in _independent(offsets, groups)
+        for ends in [offsets[part.start : part.stop + 1]]
+        for part_known in [None if known is None else known[part]]
+    ]
+    return Matches(
+        np.concatenate([np.empty(0, np.int64), *(start + found.file for start, found in parts)]),
+        np.concatenate([np.empty(0, np.int64), *(start + found.kept for start, found in parts)]),
+        np.concatenate([np.empty(0), *(found.similarity for _, found in parts)]),
+    )
+
+
+def _independent(offsets: I64, groups: I64) -> list[slice]:
+    """Runs of files that no group straddles, with about `ELEMENTS_AT_ONCE` elements or one group."""
+    if not len(groups):
+        return []
+    lowest = np.minimum.accumulate(groups[::-1])[::-1]
+    starts = np.flatnonzero(np.maximum.accumulate(groups)[:-1] < lowest[1:]) + 1
+    bounds = np.concatenate([[0], starts, [len(groups)]])
+    cuts = runs(np.diff(offsets[bounds]), ELEMENTS_AT_ONCE)
+    return [slice(int(bounds[cut.start]), int(bounds[cut.stop])) for cut in cuts]
+
+
+def _matches(hashes: U64, offsets: I64, groups: I64, threshold: float, known: NDArray[np.bool_] | None) -> Matches:
     sets = _Shared(hashes, offsets, groups)
     active = sets.peel(threshold)
     prefixes, bounds = sets.prefixes(threshold, active)

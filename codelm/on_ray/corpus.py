@@ -24,6 +24,7 @@ from codelm.console import progress, say
 from codelm.corpus.annotate import TOKENIZER_FILE, Annotator
 from codelm.corpus.base import OPT_OUT_INPUT, Base, check_base, open_base
 from codelm.corpus.benchmarks import HUMANEVAL
+from codelm.corpus.blocks import Listing
 from codelm.corpus.card import card
 from codelm.corpus.decontamination import load
 from codelm.corpus.index import FILES_NAME, INDEX, REDACTED_NAME
@@ -34,7 +35,7 @@ from codelm.corpus.minhash import bands_and_rows
 from codelm.corpus.opt_out import OPTED_OUT
 from codelm.corpus.opt_out import load as load_opt_outs
 from codelm.corpus.shards import cut, redaction_counts, write_json, write_table
-from codelm.corpus.sources import check_source, source_digest
+from codelm.corpus.sources import check_source
 from codelm.corpus.statistics import statistics
 from codelm.corpus.text_store import PLACES, TextStore
 from codelm.errors import UserError
@@ -50,6 +51,9 @@ STORE = f"store-{__version__}"
 """The directory of texts and of what is not finished; it is not published, nor gone on with by another version."""
 DATA = "data"
 SHOWN_LINES = 10
+
+_listings: list[tuple[Corpus, Listing]] = []
+"""What `sources` has listed last, until `run` takes it: what is read is what was hashed, and is listed once."""
 
 
 def check(experiment: Experiment) -> None:
@@ -79,7 +83,9 @@ def check(experiment: Experiment) -> None:
 def sources(experiment: Experiment) -> dict[str, str]:
     """Digests of the sources' listings, of benchmarks and of the filter's tokenizer."""
     corpus = experiment.corpus
-    digests = {f"source {source}": source_digest(source, corpus) for source in corpus.sources}
+    listing = Listing.of(corpus)
+    _listings[:] = [(corpus, listing)]
+    digests = {f"source {source}": listing.digests[source] for source in corpus.sources}
     digests |= _settings(corpus)
     if corpus.opt_out is not None:
         digests[OPT_OUT_INPUT] = _digest(corpus.opt_out)
@@ -102,6 +108,14 @@ def _digest(path: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _listed(corpus: Corpus) -> Listing:
+    while _listings:
+        known, listing = _listings.pop()
+        if known == corpus:
+            return listing
+    return Listing.of(corpus)
+
+
 def run(context: Context) -> Outcome:
     """Make the corpus in the context's workspace."""
     experiment, corpus = context.experiment, context.experiment.corpus
@@ -112,12 +126,12 @@ def run(context: Context) -> Outcome:
     annotator, clock, read_again = Annotator(corpus, experiment.seed), Stopwatch(), 0
     say("corpus", f"reading {', '.join(corpus.sources)}")
     if base is None:
-        found = annotate(annotator, store)
+        found = annotate(annotator, store, _listed(corpus))
     else:
         opt_outs = None if corpus.opt_out is None else load_opt_outs(corpus.opt_out)
         listed = {} if corpus.opt_out is None else {OPT_OUT_INPUT: _digest(corpus.opt_out)}
         same_list = listed.get(OPT_OUT_INPUT) == base.manifest.inputs.get(OPT_OUT_INPUT)
-        found = extend(annotator, store, base, opt_outs, same_list)
+        found = extend(annotator, store, _listed(corpus), base, opt_outs, same_list)
     files = assigned(found.files, corpus.licences == "permissive")
     clock.lap("read and filter")
     verdicts = near_duplicates(files, found.members, corpus, store)

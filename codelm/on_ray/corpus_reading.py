@@ -11,18 +11,16 @@ import pyarrow.compute as pc
 import ray
 from ray.exceptions import RayTaskError
 
-from codelm.config import Corpus
 from codelm.console import progress, say
 from codelm.corpus.annotate import Annotator
 from codelm.corpus.base import Base, known, reused
-from codelm.corpus.blocks import FILES, blocks
+from codelm.corpus.blocks import FILES, Listing, blocks
 from codelm.corpus.index import Known, part_of, parted, texts_beside
 from codelm.corpus.opt_out import OptOuts
 from codelm.corpus.source_file import Split
-from codelm.corpus.sources import plan
 from codelm.corpus.text_store import BASE, PLACES, TextStore
 from codelm.errors import UserError
-from codelm.on_ray.corpus_tasks import MISTAKE, annotate_block, base_members, planned
+from codelm.on_ray.corpus_tasks import MISTAKE, annotate_block, base_members
 from codelm.on_ray.near_dedup import deal_bands
 from codelm.on_ray.tasks import gather
 
@@ -48,18 +46,21 @@ class Annotated:
     read: int
 
 
-def annotate(annotator: Annotator, store: TextStore) -> Annotated:
+def annotate(annotator: Annotator, store: TextStore, listing: Listing) -> Annotated:
     """Read and annotate all files."""
-    files, members = _read(annotator, store, _splits(annotator.corpus))
+    files, members = _read(annotator, store, listing.packed)
     return Annotated(_ordered(files), members, len(files))
 
 
-def extend(annotator: Annotator, store: TextStore, base: Base, opt_outs: OptOuts | None, same_list: bool) -> Annotated:
+def extend(
+    annotator: Annotator, store: TextStore, listing: Listing, base: Base, opt_outs: OptOuts | None, same_list: bool
+) -> Annotated:
     """Read and annotate the files that a base does not know, and take over the others.
 
     Args:
         annotator: annotates.
         store: for texts; knows the base.
+        listing: of the sources.
         base: the corpus that is extended.
         opt_outs: the opt-out list, if there is one.
         same_list: whether it is the base's.
@@ -68,13 +69,13 @@ def extend(annotator: Annotator, store: TextStore, base: Base, opt_outs: OptOuts
     known_stamps = known(before, same_list)
 
     def unknown() -> Iterator[Split]:
-        for split in _splits(annotator.corpus):
+        for split in listing.splits():
             old, rest = parted(split, known_stamps)
             stamps.extend(old)
             if rest is not None:
                 yield rest
 
-    files, members = _read(annotator, store, unknown())
+    files, members = _read(annotator, store, _packed(unknown()))
     old = reused(before, stamps, None if same_list else opt_outs)
     say("corpus", f"{len(old):,} files of {base.path} have not changed and were not read, {len(files):,} were")
     if annotator.corpus.near_dedup.enabled:
@@ -115,9 +116,9 @@ def with_texts(kept: pa.Table, annotator: Annotator, store: TextStore, base: Bas
         return kept, 0
     stamps = Known.of(lost["stamp"])
     corpus = annotator.corpus.model_copy(update={"sources": tuple(sorted(pc.unique(lost["source"]).to_pylist()))})
-    files, _ = _read(
-        annotator, store, (part for split in _splits(corpus) if (part := part_of(split, stamps.has(split.stamps()))))
-    )
+    listed = Listing.of(corpus).splits()
+    parts = (part for split in listed if (part := part_of(split, stamps.has(split.stamps()))))
+    files, _ = _read(annotator, store, _packed(parts))
     files = files.filter(pc.is_valid(files["block"]))
     at = pc.index_in(lost["id"], value_set=files["id"].combine_chunks())
     if at.null_count:
@@ -132,18 +133,18 @@ def with_texts(kept: pa.Table, annotator: Annotator, store: TextStore, base: Bas
     return kept.sort_by("id"), len(lost)
 
 
-def _splits(corpus: Corpus) -> Iterator[Split]:
-    return (split for source in sorted(corpus.sources) for split in plan(source, corpus))
+def _packed(splits: Iterable[Split]) -> Iterator[bytes]:
+    return (block.packed() for block in blocks(splits))
 
 
 def _ordered(files: pa.Table) -> pa.Table:
     return files.sort_by([(name, "ascending") for name in ORDER])
 
 
-def _read(annotator: Annotator, store: TextStore, splits: Iterable[Split]) -> tuple[pa.Table, Members]:
-    """Read and annotate the files of splits: annotations, but for the bands, in any order; and the bands."""
+def _read(annotator: Annotator, store: TextStore, packed: Iterable[bytes]) -> tuple[pa.Table, Members]:
+    """Read and annotate the files of packed blocks: annotations, but for the bands, in any order; and the bands."""
     cpus = int(ray.cluster_resources()["CPU"])
-    plans: list[Any] = [ray.put(planned(block)) for block in blocks(splits)]
+    plans: list[Any] = [ray.put(pa.table({"block": [block]})) for block in packed]
     if not plans:
         return FILES.empty_table().drop_columns("bands"), [[] for _ in range(cpus)]
     dataset = ray.data.from_arrow_refs(plans).map_batches(

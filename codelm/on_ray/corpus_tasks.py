@@ -3,7 +3,6 @@
 Workers import this module: it does without MLflow, which takes seconds.
 """
 
-import pickle
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -28,20 +27,15 @@ from codelm.on_ray.tasks import use_threads
 MISTAKE = "mistake.txt"
 
 
-def planned(block: Block) -> pa.Table:
-    """A block as a row that Ray Data can hold."""
-    return pa.table({"block": [pickle.dumps(block)]})
-
-
 def annotate_block(annotator: Annotator, store: TextStore, rows: pa.Table) -> pa.Table:
-    """Read and annotate a block (`planned`): its `FILES`, with the texts that pass in the store.
+    """Read and annotate a block, `packed` in the one row: its `FILES`, with the texts that pass in the store.
 
     Raises:
         UserError: Ray Data loses it on its way, so what it says is left in the store too (`MISTAKE`).
     """
     use_threads(1)
     try:
-        return annotated(pickle.loads(rows["block"][0].as_py()), annotator, store)
+        return annotated(Block.unpacked(rows["block"][0].as_py()), annotator, store)
     except UserError as error:
         with store.writing(MISTAKE) as out:
             out.write(str(error).encode())

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from codelm.config import Corpus
+from codelm.corpus.blocks import Listing
 from codelm.corpus.source_file import SourceFile
 from codelm.corpus.sources import plan, read
 from codelm.corpus.sources.selecting import Wanted
@@ -26,3 +27,8 @@ def write(root: Path, *paths: str, text: str = "x = 1\n") -> None:
     for path in paths:
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text(text)
+
+
+def source_digest(source: str, corpus: Corpus) -> str:
+    """What stands for a source in the manifest."""
+    return Listing.of(corpus.model_copy(update={"sources": (source,)})).digests[source]

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from codelm.corpus.blocks import BATCH_BYTES
 from codelm.corpus.candidates import LINKS, Components, Groups, Numbers, band_members, by_partition, keys, links, runs
 from codelm.corpus.hashing import content_id
 from codelm.corpus.minhash import text_bands
@@ -34,7 +35,10 @@ def deduplicate(
 ) -> pa.Table:
     """`VERDICTS` about texts by id, by the steps of the corpus stage, in one process."""
     ids, data = list(texts), list(texts.values())
-    bands = text_bands(data, WORDS, threshold, PERMUTATIONS)
+    bands: dict[int, np.ndarray] = {}
+    for batch in runs(np.array([len(text) for text in data], np.int64), BATCH_BYTES):
+        found = text_bands(data[batch], WORDS, threshold, PERMUTATIONS)
+        bands |= {batch.start + place: hashes for place, hashes in found.items()}
     columns = {
         "id": pa.array(ids, pa.string()),
         "text_bytes": pa.array(map(len, data), pa.int64()),

@@ -18,10 +18,10 @@ from moto.server import ThreadedMotoServer
 
 from codelm.config import Corpus
 from codelm.corpus.source_file import SourceFile
-from codelm.corpus.sources import check_source, json_lines, parquet, plan, read, source_digest, zips
+from codelm.corpus.sources import check_source, json_lines, parquet, plan, read, zips
 from codelm.errors import UserError
 from codelm.run_dir import resolve
-from tests.corpus.source_reading import read_source, write
+from tests.corpus.source_reading import read_source, source_digest, write
 
 ROWS = [{"content": f"x = {number}\n" * 50, "path": f"{number}.py", "repo": "o/r"} for number in range(200)]
 

@@ -19,10 +19,10 @@ from backports import zstd
 from codelm.config import Corpus
 from codelm.corpus.annotate import Annotator
 from codelm.corpus.source_file import SourceFile
-from codelm.corpus.sources import check_source, json_lines, parquet, plan, read, source_digest
+from codelm.corpus.sources import check_source, json_lines, parquet, plan, read
 from codelm.corpus.sources.inflating import Line, lines
 from codelm.errors import UserError
-from tests.corpus.source_reading import read_source, texts
+from tests.corpus.source_reading import read_source, source_digest, texts
 
 ROWS: list[dict[str, Any]] = [
     {"content": "x = 1\n", "path": "a.py", "repo": "o/a", "licence": "MIT", "stars": 3},

@@ -9,10 +9,10 @@ import pytest
 
 from codelm.config import Corpus
 from codelm.corpus.source_file import SourceFile
-from codelm.corpus.sources import check_source, directories, listing, plan, read, source_digest
+from codelm.corpus.sources import check_source, directories, listing, plan, read
 from codelm.corpus.sources.names import raw, remote_repository, shown
 from codelm.errors import UserError
-from tests.corpus.source_reading import read_source, texts, write
+from tests.corpus.source_reading import read_source, source_digest, texts, write
 
 
 def paths(source: Path | str, **settings: object) -> list[str]:

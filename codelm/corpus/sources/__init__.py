@@ -17,7 +17,6 @@ An item is a path or a URI (`s3://`, `gs://`), with or without a pattern (`*`, `
 Links in directories, patterns and archives are not followed.
 """
 
-import hashlib
 from collections.abc import Iterator
 from itertools import islice
 from types import ModuleType
@@ -32,7 +31,7 @@ from codelm.corpus.sources.places import STDLIB, Place, named_by
 from codelm.corpus.sources.selecting import Wanted, is_included
 from codelm.errors import UserError
 
-__all__ = ["STDLIB", "check_source", "plan", "read", "source_digest"]
+__all__ = ["STDLIB", "check_source", "plan", "read"]
 
 CONTAINERS: dict[str, ModuleType] = {"tar": tars, "zip": zips, "jsonl": json_lines, "parquet": parquet}
 """For each of `kinds.KINDS` a module with `plan(source, place, corpus)`, `read(split, corpus, wanted)` and
@@ -82,14 +81,6 @@ def read(split: Split, corpus: Corpus, wanted: Wanted) -> Iterator[SourceFile]:
 def _rest(split: Split, reason: str, given: int) -> SourceFile:
     _, _, label, *_ = split.location
     return SourceFile(split.source, label, 0 if given else split.size, split.stamp, None, reason)
-
-
-def source_digest(source: str, corpus: Corpus) -> str:
-    """Hex SHA-256 that changes when a file of the source does, or there are others, by what `plan` lists."""
-    digest = hashlib.sha256()
-    for split in plan(source, corpus):
-        digest.update(split.stamp.encode())
-    return digest.hexdigest()
 
 
 def check_source(source: str, corpus: Corpus) -> None:
