@@ -5,18 +5,51 @@ OpenVINO GenAI's `add_request`, `step`, `cancel`), so that evaluation and servin
 """
 
 import importlib
+import importlib.util
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+from codelm.console import say
+from codelm.errors import UserError
 from codelm.inference.codec import Codec
 
 FinishReason = Literal["stop", "length"]
 
-ENGINES = {"transformers": "codelm.inference.transformers_engine"}
-"""Engine name -> its module, imported when it is asked for; the module has `load(model_dir, device, max_batch)`."""
+ENGINES = {
+    "openvino": "codelm.inference.openvino_engine",
+    "vllm": "codelm.inference.vllm_engine",
+    "transformers": "codelm.inference.transformers_engine",
+}
+"""Engine name -> its module, imported when it is asked for; the module has `load(model_dir, device, options)`."""
+
+OPENVINO_MODELS = ("llama", "gpt2", "gpt_bigcode", "gpt_neo")
+"""`model_type` of those that can be exported to OpenVINO."""
+
+Precision = Literal["auto", "fp32", "bf16", "int8"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How an engine runs a model.
+
+    Attributes:
+        max_batch: requests that run together; more wait.
+        precision: of the arithmetic; `auto` is bf16 where the device computes with it natively and else fp32, `int8`
+            fp32 with weights rounded to 8 bits.
+        cache_mb: MiB for keys and values; a request of the model's full length fits in any case.
+        threads: of a CPU; None for OMP_NUM_THREADS, as torch, and without that all.
+        remember: keep what has been computed of prompts for later requests. Without, an idle engine is as good as
+            new: the same requests then have the same answers, bit for bit, whatever it has done before.
+    """
+
+    max_batch: int = 32
+    precision: Precision = "auto"
+    cache_mb: int = 1024
+    threads: int | None = None
+    remember: bool = True
 
 
 @dataclass(frozen=True)
@@ -132,16 +165,60 @@ class Engine(Protocol):
         """
 
 
-def load_engine(name: str, model_dir: str | Path, device: str = "cpu", max_batch: int = 32) -> Engine:
+@dataclass(frozen=True)
+class Choice:
+    """An engine, and why it is not the one that was asked for or would be the best; empty if it is."""
+
+    name: str
+    note: str = ""
+
+
+def choose_engine(name: str, model_dir: Path, device: str) -> Choice:
+    """The engine for a model: `auto` is openvino on a CPU, vllm on a GPU where it is installed, else transformers.
+
+    Raises:
+        UserError: there is no such engine, it is not installed, or it does not run on the device.
+    """
+    if name not in ("auto", *ENGINES):
+        raise UserError(f"there is no engine {name!r}; take one of auto, {', '.join(ENGINES)}")
+    on_cpu = device == "cpu"
+    if name == "vllm" and importlib.util.find_spec("vllm") is None:
+        raise UserError("engine vllm is not installed; `pip install codelm[vllm]`, or take engine auto")
+    if name == "openvino" and not on_cpu:
+        raise UserError(f"engine openvino runs on CPUs, and the device is {device}; take engine vllm or transformers")
+    if name in ("auto", "openvino") and on_cpu:
+        kind = json.loads((model_dir / "config.json").read_text())["model_type"]
+        if kind in OPENVINO_MODELS:
+            return Choice("openvino")
+        return Choice("transformers", f"openvino has no export of {kind} models: engine transformers serves this one")
+    if name == "auto":
+        if importlib.util.find_spec("vllm") is not None:
+            return Choice("vllm")
+        return Choice("transformers", "vllm is not installed: engine transformers serves, at a fraction of the speed")
+    return Choice(name)
+
+
+def load_engine(
+    name: str, model_dir: str | Path, device: str = "cpu", max_batch: int = 32, options: Options | None = None
+) -> Engine:
     """Load a model into an engine.
 
     Args:
-        name: a key of `ENGINES`.
+        name: a key of `ENGINES`, or `auto`; if another has to take its place, a line on the terminal says so.
         model_dir: a directory in Hugging Face format, with a `tokenizer.json`.
         device: as torch names it.
         max_batch: requests that run together; more wait.
+        options: the other settings, and `max_batch` is theirs.
+
+    Raises:
+        UserError: see `choose_engine`.
     """
-    engine: Engine = importlib.import_module(ENGINES[name]).load(Path(model_dir), device, max_batch)
+    model_dir = Path(model_dir)
+    choice = choose_engine(name, model_dir, device)
+    if choice.note:
+        say("engine", choice.note)
+    options = Options(max_batch=max_batch) if options is None else options
+    engine: Engine = importlib.import_module(ENGINES[choice.name]).load(model_dir, device, options)
     return engine
 
 
@@ -192,7 +269,13 @@ def _join(engine: Engine, request: Request, deltas: list[Delta]) -> Completion:
 
 def model_positions(model_dir: Path) -> int:
     """How many positions a model has, by its `config.json`, without loading it."""
+    return model_shape(model_dir)[0]
+
+
+def model_shape(model_dir: Path) -> tuple[int, int]:
+    """How many positions a model has, and tokens in its vocabulary, by its `config.json`, without loading it."""
     shape = json.loads((model_dir / "config.json").read_text())
     # GPT-2 and GPTBigCode call it n_positions.
-    positions: int = shape["max_position_embeddings" if "max_position_embeddings" in shape else "n_positions"]
-    return positions
+    return shape["max_position_embeddings" if "max_position_embeddings" in shape else "n_positions"], shape[
+        "vocab_size"
+    ]

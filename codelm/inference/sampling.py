@@ -1,11 +1,21 @@
-"""Draws tokens. Every draw is a hash of (seed, index, prompt, position), so that no state need be kept."""
+"""Draws tokens. Every draw is a hash of (seed, index, prompt, position), so that no state need be kept.
+
+In NumPy, for every engine: the same logits give the same tokens in all of them.
+"""
 
 import hashlib
 from collections.abc import Mapping, Sequence
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 
 from codelm.inference.engine import Request, TokenScore
+
+Logits = NDArray[np.float32]
+"""Rows x vocabulary."""
+
+NUCLEUS = 128
+"""So many of the likeliest tokens are sorted at first; more only where they do not reach `top_p`."""
 
 
 class Draws:
@@ -20,10 +30,8 @@ class Draws:
         return (int.from_bytes(digest, "little") >> 11) * 2.0**-53  # the 53 bits that a double holds
 
 
-def choose(
-    logits: torch.Tensor, temperature: Sequence[float], top_p: Sequence[float], uniform: Sequence[float]
-) -> list[int]:
-    """Choose a token for each row by inverting the cumulative distribution over tokens, likeliest first.
+def choose(logits: Logits, temperature: Sequence[float], top_p: Sequence[float], uniform: Sequence[float]) -> list[int]:
+    """Choose a token for each row by inverting a cumulative distribution.
 
     Args:
         logits: rows x vocabulary.
@@ -31,30 +39,45 @@ def choose(
         top_p: of each row; the fewest of the likeliest tokens whose probabilities sum to at least this remain.
         uniform: of each row, in [0, 1).
     """
-    tokens: list[int] = logits.argmax(dim=-1).tolist()
-    rows = [row for row, value in enumerate(temperature) if value > 0]
-    if not rows:
-        return tokens
-
-    def column(values: Sequence[float]) -> torch.Tensor:
-        return torch.tensor([[values[row]] for row in rows], dtype=torch.float64, device=logits.device)
-
-    probabilities = torch.softmax(logits[rows].double() / column(temperature), dim=-1)
-    # Stable, so that equal probabilities have one order.
-    ordered, order = probabilities.sort(dim=-1, descending=True, stable=True)
-    before = ordered.cumsum(dim=-1) - ordered
-    ordered = ordered.masked_fill(before >= column(top_p), 0.0)
-    cumulative = ordered.cumsum(dim=-1)
-    target = column(uniform) * cumulative[:, -1:]
-    place = torch.searchsorted(cumulative, target, right=True)
-    # Rounding can put the target past the last token with a probability.
-    place = place.minimum((ordered > 0).sum(dim=-1, keepdim=True) - 1)
-    for row, token in zip(rows, order.gather(-1, place).squeeze(-1).tolist(), strict=True):
-        tokens[row] = token
-    return tokens
+    return [
+        _draw(row, *settings) if settings[0] > 0 else int(row.argmax())
+        for row, *settings in zip(logits, temperature, top_p, uniform, strict=True)
+    ]
 
 
-def adjusted(logits: torch.Tensor, requests: Sequence[Request], counts: Sequence[Mapping[int, int]]) -> torch.Tensor:
+def _draw(logits: NDArray[np.float32], temperature: float, top_p: float, uniform: float) -> int:
+    """One token: of all in the order of their ids, or of the nucleus, likeliest first."""
+    # The largest is taken away first: a tiny temperature would make others overflow.
+    weights = np.exp((logits - logits.max()) / np.float32(temperature))
+    if top_p >= 1:
+        cumulative = np.cumsum(weights, dtype=np.float64)
+        place = int(np.searchsorted(cumulative, uniform * cumulative[-1], side="right"))
+        # Rounding can put the target past the last token with a probability.
+        return place if place < len(weights) else int(np.flatnonzero(weights)[-1])
+    order = _nucleus(weights, top_p)
+    cumulative = np.cumsum(weights[order], dtype=np.float64)
+    place = int(np.searchsorted(cumulative, uniform * cumulative[-1], side="right"))
+    return int(order[min(place, len(order) - 1)])
+
+
+def _nucleus(weights: NDArray[np.float32], top_p: float) -> NDArray[np.int64]:
+    """The fewest likeliest tokens that have `top_p` of the weight, likeliest first; equal ones by their ids."""
+    enough = top_p * float(weights.sum(dtype=np.float64))
+    size = NUCLEUS
+    while True:
+        if size < len(weights):
+            threshold = np.partition(weights, -size)[-size]
+            some = np.flatnonzero(weights >= threshold)
+        else:
+            some = np.flatnonzero(weights)
+        order = some[np.argsort(-weights[some], kind="stable")]
+        cumulative = np.cumsum(weights[order], dtype=np.float64)
+        if cumulative[-1] >= enough or size >= len(weights):
+            return order[: int(np.searchsorted(cumulative, enough, side="left")) + 1]
+        size *= 8
+
+
+def adjusted(logits: Logits, requests: Sequence[Request], counts: Sequence[Mapping[int, int]]) -> Logits:
     """The logits with each request's bias and penalties, by OpenAI's formula: `logit - count * frequency_penalty -
     (count > 0) * presence_penalty` (platform.openai.com/docs/advanced-usage), over the tokens generated so far.
 
@@ -71,18 +94,19 @@ def adjusted(logits: torch.Tensor, requests: Sequence[Request], counts: Sequence
                 penalty = request.presence_penalty + count * request.frequency_penalty
                 changes[token] = changes.get(token, 0.0) - penalty
         if changes:
-            changed = logits.clone() if changed is None else changed
-            tokens = torch.tensor(list(changes), device=logits.device)
-            changed[row, tokens] += torch.tensor(list(changes.values()), dtype=logits.dtype, device=logits.device)
+            changed = logits.copy() if changed is None else changed
+            changed[row, list(changes)] += np.array(list(changes.values()), np.float32)
     return logits if changed is None else changed
 
 
-def scores(logits: torch.Tensor, tokens: Sequence[int], top: int) -> list[TokenScore]:
+def scores(logits: Logits, tokens: Sequence[int], top: int) -> list[TokenScore]:
     """How likely tokens are by their rows of logits, with so many alternatives each."""
-    logprobs = torch.log_softmax(logits.float(), dim=-1)
-    chosen = logprobs.gather(-1, torch.tensor(tokens, device=logits.device)[:, None])[:, 0].tolist()
-    best = logprobs.topk(min(top, logprobs.shape[-1]), dim=-1)
-    return [
-        TokenScore(token, logprob, tuple(zip(ids, values, strict=True)))
-        for token, logprob, ids, values in zip(tokens, chosen, best.indices.tolist(), best.values.tolist(), strict=True)
-    ]
+    scored = []
+    for row, token in zip(logits, tokens, strict=True):
+        shifted = row.astype(np.float64) - row.max()
+        logprobs = shifted - np.log(np.exp(shifted).sum())
+        size = min(top, len(row))
+        best = np.argpartition(-logprobs, size - 1)[:size] if 0 < size < len(row) else np.arange(len(row))[: size or 0]
+        best = best[np.argsort(-logprobs[best], kind="stable")]
+        scored.append(TokenScore(token, float(logprobs[token]), tuple((int(i), float(logprobs[i])) for i in best)))
+    return scored

@@ -5,8 +5,8 @@ with the other newcomers of the step, and its cache joined to the others'; a fin
 A prompt that several requests have is computed once, for those that join in this step and those that still wait.
 """
 
-from collections import Counter, deque
-from dataclasses import dataclass, field
+from collections import deque
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +14,11 @@ import torch
 from torch.nn.functional import pad
 from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedModel
 
-from codelm.inference.codec import Codec, TextStream, load_codec
-from codelm.inference.engine import Delta, FinishReason, Request, TokenScore
-from codelm.inference.sampling import Draws, adjusted, choose, scores
-
-
-@dataclass
-class _Row:
-    """One request on its way."""
-
-    number: int
-    request: Request
-    prompt: tuple[int, ...]
-    draws: Draws
-    text: TextStream
-    generated: int = 0
-    last: int = -1
-    counts: Counter[int] = field(default_factory=Counter)
+from codelm.errors import UserError
+from codelm.inference.codec import Codec, load_codec
+from codelm.inference.engine import Delta, Options, Request, TokenScore
+from codelm.inference.progress import Progress, advance_all, check_request, check_score, end_tokens
+from codelm.inference.sampling import scores
 
 
 @dataclass(frozen=True)
@@ -50,7 +38,7 @@ class _Prompt:
 class _Batch:
     """The running rows with what the model remembers of them: row i of the cache and of the mask is `rows[i]`."""
 
-    rows: list[_Row]
+    rows: list[Progress]
     cache: DynamicCache
     mask: torch.Tensor
     """rows x cached positions: 1 for a token, 0 for padding on the left."""
@@ -59,13 +47,13 @@ class _Batch:
 class TransformersEngine:
     """An `Engine` on `transformers`' own forward pass."""
 
-    def __init__(self, model: PreTrainedModel, codec: Codec, max_batch: int) -> None:
+    def __init__(self, model: PreTrainedModel, codec: Codec, ends: frozenset[int], max_batch: int) -> None:
         self.codec = codec
         self.max_positions: int = model.config.max_position_embeddings
         self._model, self._max_batch = model, max_batch
         self._vocabulary: int = model.config.vocab_size
-        self._ends = _end_tokens(model, codec)
-        self._waiting: deque[_Row] = deque()
+        self._ends = ends
+        self._waiting: deque[Progress] = deque()
         self._batch: _Batch | None = None
         self._prompts: dict[tuple[int, ...], _Prompt] = {}
         self._added = 0
@@ -77,21 +65,9 @@ class TransformersEngine:
     def add(self, request: Request) -> int:
         """Take a request; see `Engine.add`."""
         prompt = self.codec.prompt_ids(request.prompt)
-        self._check_ids(prompt)
-        unknown = [token for token, _ in request.logit_bias if not 0 <= token < self._vocabulary]
-        if unknown:
-            raise ValueError(f"logit_bias has token id {unknown[0]}, outside 0..{self._vocabulary - 1}")
-        if request.max_new_tokens < 1:
-            raise ValueError(f"max_new_tokens is {request.max_new_tokens}; take at least 1")
-        if len(prompt) + request.max_new_tokens > self.max_positions:
-            raise ValueError(
-                f"{len(prompt)} prompt tokens and {request.max_new_tokens} new ones are more than the model's "
-                f"{self.max_positions} positions"
-            )
+        check_request(request, prompt, self._vocabulary, self.max_positions)
         self._added += 1
-        draws = Draws(request.seed, request.index, prompt)
-        text = TextStream(self.codec.decode, request.stop)
-        self._waiting.append(_Row(self._added, request, prompt, draws, text))
+        self._waiting.append(Progress(self._added, request, prompt, self.codec))
         return self._added
 
     def cancel(self, number: int) -> None:
@@ -114,61 +90,26 @@ class TransformersEngine:
             self._batch = entering if self._batch is None else _join(self._batch, entering)
         if self._batch is None:
             return []
-        rows = self._batch.rows
-        logits = torch.cat(parts)
-        tokens = choose(
-            adjusted(logits, [row.request for row in rows], [row.counts for row in rows]),
-            [row.request.temperature for row in rows],
-            [row.request.top_p for row in rows],
-            [row.draws.uniform(row.generated) for row in rows],
-        )
-        deltas = [
-            (row.number, self._advance(row, token, logits[place]))
-            for place, (row, token) in enumerate(zip(rows, tokens, strict=True))
-        ]
+        deltas = advance_all(self._batch.rows, torch.cat(parts).cpu().numpy(), self._ends)
         self._keep([delta.finish_reason is None for _, delta in deltas])
         return deltas
 
     @torch.inference_mode()
     def score(self, ids: tuple[int, ...], top: int = 0) -> list[TokenScore]:
         """How likely each token of a text is; see `Engine.score`."""
-        self._check_ids(ids)
-        if len(ids) > self.max_positions:
-            raise ValueError(f"{len(ids)} tokens are more than the model's {self.max_positions} positions")
+        check_score(ids, self._vocabulary, self.max_positions)
         logits = self._model(input_ids=torch.tensor([ids], device=self._model.device), use_cache=False).logits[0, :-1]
-        return [TokenScore(ids[0], None), *scores(logits, ids[1:], top)]
-
-    def _check_ids(self, ids: tuple[int, ...]) -> None:
-        if not ids:
-            raise ValueError("the prompt has no tokens")
-        if not all(0 <= token < self._vocabulary for token in ids):
-            raise ValueError(f"the prompt has token ids outside 0..{self._vocabulary - 1}")
-
-    def _advance(self, row: _Row, token: int, logits: torch.Tensor) -> Delta:
-        """Add a token to a row; `logits`, the model's own, are those that it was chosen from."""
-        if token in self._ends:
-            return Delta(row.text.finish(), (), "stop")
-        row.last = token
-        row.generated += 1
-        row.counts[token] += 1
-        asked = row.request.logprobs
-        scored = () if asked is None else tuple(scores(logits[None], [token], asked))
-        text = row.text.push(token)
-        reason: FinishReason | None = None
-        if not row.text.stopped and row.generated == row.request.max_new_tokens:
-            text += row.text.finish()
-            reason = "length"
-        return Delta(text, (token,), "stop" if row.text.stopped else reason, scored)
+        return [TokenScore(ids[0], None), *scores(logits.float().cpu().numpy(), ids[1:], top)]
 
     def _decode(self, batch: _Batch) -> torch.Tensor:
         """Feed each row's last token; the logits of the next."""
         device = batch.mask.device
         batch.mask = pad(batch.mask, (0, 1), value=1)
-        ids = torch.tensor([[row.last] for row in batch.rows], device=device)
-        positions = torch.tensor([[len(row.prompt) + row.generated - 1] for row in batch.rows], device=device)
+        ids = torch.tensor([[row.generated[-1]] for row in batch.rows], device=device)
+        positions = torch.tensor([[len(row.prompt) + len(row.generated) - 1] for row in batch.rows], device=device)
         return self._forward(ids, batch.mask, positions, batch.cache)
 
-    def _prefill(self, rows: list[_Row]) -> tuple[_Batch, torch.Tensor]:
+    def _prefill(self, rows: list[Progress]) -> tuple[_Batch, torch.Tensor]:
         """The batch of new rows, padded on the left, and the logits of their first new token."""
         unique = list(dict.fromkeys(row.prompt for row in rows))
         self._prompts.update(self._compute([prompt for prompt in unique if prompt not in self._prompts]))
@@ -259,16 +200,15 @@ def _join(running: _Batch, entering: _Batch) -> _Batch:
     return _Batch(first.rows + second.rows, first.cache, torch.cat([first.mask, second.mask]))
 
 
-def _end_tokens(model: PreTrainedModel, codec: Codec) -> frozenset[int]:
-    """The tokens that end a completion: `<|endoftext|>`, and what the model's files say."""
-    assert model.generation_config is not None
-    stated = model.generation_config.eos_token_id
-    ids = stated if isinstance(stated, list) else [stated]
-    return frozenset(token for token in (*ids, codec.end_of_text) if token is not None)
+def load(model_dir: Path, device: str, options: Options) -> TransformersEngine:
+    """Load a model: in float32 on a CPU, where it is exact, and in bfloat16 elsewhere, unless the options say it.
 
-
-def load(model_dir: Path, device: str, max_batch: int) -> TransformersEngine:
-    """Load a model: in float32 on a CPU, where it is exact, and in bfloat16 elsewhere."""
-    dtype = torch.float32 if device == "cpu" else torch.bfloat16
-    model: Any = AutoModelForCausalLM.from_pretrained(model_dir, dtype=dtype)
-    return TransformersEngine(model.to(device).eval(), load_codec(model_dir), max_batch)
+    Raises:
+        UserError: int8 is asked for.
+    """
+    if options.precision == "int8":
+        raise UserError("engine transformers has no int8; take precision fp32 or bf16, or engine openvino")
+    half = options.precision == "bf16" or (options.precision == "auto" and device != "cpu")
+    model: Any = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.bfloat16 if half else torch.float32)
+    codec = load_codec(model_dir)
+    return TransformersEngine(model.to(device).eval(), codec, end_tokens(model_dir, codec), options.max_batch)

@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from codelm.records import SPECIAL_TOKENS
 from codelm.run_dir import Manifest, RunDir
 
-ARCHITECTURES = ("llama", "gpt2", "gpt_bigcode")
+ARCHITECTURES = ("llama", "gpt2", "gpt_bigcode", "gpt_neo")
 TEXT = [
     "def add(a, b):\n    return a + b\n",
     "class Stack:\n    def __init__(self):\n        self.items = []\n",
@@ -52,6 +52,10 @@ def make_tiny_model(directory: Path, architecture: str = "llama", positions: int
     }
     if architecture == "llama":
         shape |= {"num_key_value_heads": 2, "intermediate_size": 64}
+    if architecture == "gpt_neo":
+        # A local layer sees fewer tokens than the tests' texts have.
+        shape |= {"attention_types": [[["global", "local"], 1]], "num_layers": 2, "num_heads": 4, "window_size": 12}
+        del shape["num_hidden_layers"], shape["num_attention_heads"]
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(architecture, **shape), dtype=torch.float32)
     model.save_pretrained(directory)

@@ -1,4 +1,4 @@
-"""The reference engine against Hugging Face's own generation, and against itself in other company."""
+"""Engines against Hugging Face's own generation, and against themselves in other company."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from codelm.inference.engine import Completion, Engine, Request, generate, load_engine, stream
+from codelm.inference.engine import Completion, Engine, Options, Request, generate, load_engine, stream
 from codelm.inference.transformers_engine import TransformersEngine
 from codelm.records import END_OF_TEXT, FIM_MIDDLE
 
@@ -16,14 +16,31 @@ PROMPTS = ["def add(a, b):\n", "class Stack:\n    def push(self, item):\n       
 SAMPLED = Request("def add(a, b):\n", 40, temperature=0.8, top_p=0.95, seed=7)
 
 
-@pytest.fixture
-def engine(any_model: Path) -> Engine:
-    return load_engine("transformers", any_model, max_batch=4)
+NAMES = ("transformers", "openvino")
 
 
-@pytest.fixture
-def llama(llama_model: Path) -> Engine:
-    return load_engine("transformers", llama_model, max_batch=4)
+@pytest.fixture(scope="session")
+def engines() -> dict[tuple[str, Path], Engine]:
+    return {}
+
+
+def loaded(engines: dict[tuple[str, Path], Engine], name: str, model: Path) -> Engine:
+    """A model is compiled once for all tests; one that a failed test has left busy is not used again."""
+    engine = engines.get((name, model))
+    if engine is None or engine.busy():
+        options = Options(max_batch=4, precision="fp32", cache_mb=1, threads=1)
+        engine = engines[name, model] = load_engine(name, model, options=options)
+    return engine
+
+
+@pytest.fixture(params=NAMES)
+def engine(request: pytest.FixtureRequest, engines: dict[tuple[str, Path], Engine], any_model: Path) -> Engine:
+    return loaded(engines, request.param, any_model)
+
+
+@pytest.fixture(params=NAMES)
+def llama(request: pytest.FixtureRequest, engines: dict[tuple[str, Path], Engine], llama_model: Path) -> Engine:
+    return loaded(engines, request.param, llama_model)
 
 
 def test_greedy_equals_hugging_face_generate(any_model: Path, engine: Engine) -> None:
