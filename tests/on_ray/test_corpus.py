@@ -20,10 +20,10 @@ from codelm import config
 from codelm.config import Experiment
 from codelm.corpus import blocks
 from codelm.corpus.source_file import Split
-from codelm.corpus.sources import directories
+from codelm.corpus.sources import directories, plan
 from codelm.errors import UserError
 from codelm.on_ray import corpus as module
-from codelm.on_ray import corpus_reading, near_dedup
+from codelm.on_ray import near_dedup
 from codelm.on_ray.corpus import STAGE
 from codelm.on_ray.stage import run_stage
 from codelm.run_dir import Manifest, RunDir
@@ -121,11 +121,10 @@ def test_nothing_but_the_content_decides_the_bytes(
     assert first.metrics["dropped"]["near_duplicate"] > 5
     monkeypatch.setattr(near_dedup, "JOB_BYTES", 20_000)
     make_small_blocks(monkeypatch)
-    plan = corpus_reading.plan
     for workers in (1, 2):
         # Less of the cluster than it has, other blocks, other batches, and another order of all that is listed.
         with busy(4 - workers):
-            monkeypatch.setattr(corpus_reading, "plan", lambda *given: shuffled(plan(*given), seed=workers))  # noqa: B023
+            monkeypatch.setattr(blocks, "plan", lambda *given: shuffled(plan(*given), seed=workers))  # noqa: B023
             monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": float(workers)})  # noqa: B023
             again = make(str(workers), second_source, source)
         assert again.files == first.files
