@@ -115,8 +115,29 @@ corpus.command("make", help=STAGE_HELP["corpus"])(_stage_command("corpus"))
 app.add_typer(corpus, name="corpus", rich_help_panel=STAGES_PANEL)
 
 for _name, _help in STAGE_HELP.items():
-    if _name != "corpus":
+    if _name not in ("corpus", "export"):
         app.command(_name, help=_help, rich_help_panel=STAGES_PANEL)(_stage_command(_name))
+
+
+@app.command("export", help=STAGE_HELP["export"], rich_help_panel=STAGES_PANEL)
+def export(
+    path: ConfigPath,
+    overrides: Overrides = None,
+    redo: RedoThis = False,
+    push_to_hub: Annotated[
+        str | None,
+        typer.Option(metavar="OWNER/NAME", help="Also upload the model to the Hugging Face hub (HF_TOKEN)."),
+    ] = None,
+    public: Annotated[bool, typer.Option("--public", help="A repository made there is public.")] = False,
+) -> None:
+    """Run the stage, and push what it made where that is asked for."""
+    _stage_command("export")(path, overrides, redo)
+    if push_to_hub is not None:
+        from codelm.modeling.publishing import push_to_hub as push
+        from codelm.run_dir import RunDir
+
+        directory = RunDir(config.load(path, overrides or []).run_dir).local_copy("model")
+        typer.echo(f"pushed: {push(directory, push_to_hub, public)}")
 
 
 @corpus.command("inspect")

@@ -181,6 +181,12 @@ class RunDir:
         self.fs.create_dir(path, recursive=True)
         return path
 
+    def has_work(self, directory: str) -> bool:
+        """Whether an unfinished stage has left files."""
+        path = self.path(WORK, directory) if self.is_local else self.path(directory)
+        found = self.fs.get_file_info(pafs.FileSelector(path, recursive=True, allow_not_found=True))
+        return any(info.type == pafs.FileType.File for info in found)
+
     def clear_workspace(self, directory: str) -> str:
         """An empty workspace, for stages that start over rather than continue."""
         path = self.workspace(directory)

@@ -101,8 +101,7 @@ def _tokenizer(manifest: Manifest) -> Iterator[Row]:
 
 
 def _pack(manifest: Manifest) -> Iterator[Row]:
-    for split in ("train", "valid"):
-        m = manifest.metrics[split]
+    for split, m in manifest.metrics.items():
         yield (
             f"{split} sequences",
             f"{m['sequences']:,} x {m['sequence_length']:,} = {m['tokens']:,} tokens of {m['documents']:,} files",

@@ -34,6 +34,9 @@ class Data(Section):
     2022 found no loss left to right up to 0.9. The validation split has none, so that its losses compare."""
     fim_spm_rate: Share = 0.5
     """Of these, the share with the suffix first (SPM), as SantaCoder has it; the rest has the prefix first (PSM)."""
+    streaming: bool = False
+    """Train off a live pipeline that encodes and packs the corpus meanwhile, a row group of 8 MB by itself, rather than
+    off a packed split, for corpora that are too large to pack first. The validation split is packed."""
     repo_level: bool = False
     """Join the files of a repository, with `<repo_name>` and `<file_sep>`, to one document, where there is a name."""
     isolate_documents: bool = False

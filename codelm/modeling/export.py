@@ -1,6 +1,7 @@
 """A trained model as a plain Hugging Face directory, which loads without codelm."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +46,14 @@ def export(pretrain: Path, tokenizer: Path, precision: str, target: Path) -> Non
     loaded.save_pretrained(target)
 
 
-def model_card(name: str, made: dict[str, dict[str, Any]], parameters: int) -> str:
-    """The model's README.md.
+def model_card(name: str, made: dict[str, dict[str, Any]], parameters: int, curve: str | None) -> str:
+    """The model's README.md: what it is, the data, the recipe, the loss curve, the results, and all that by stages.
 
     Args:
         name: the experiment's.
         made: for each stage that led to the model, in order, its `config` and its `metrics`.
         parameters: how many the model has.
+        curve: the file with the picture of the loss, beside the card.
     """
     results = made["pretrain"]["metrics"]
     lines = [
@@ -72,8 +74,18 @@ def model_card(name: str, made: dict[str, dict[str, Any]], parameters: int) -> s
         'print(complete("def fibonacci(n):\\n", max_new_tokens=32)[0]["generated_text"])',
         "```",
         "",
-        "Validation loss is in nats a token. A model that knows nothing but how frequent each token is would "
-        f"have {results['unigram_entropy']:.3f}; this one has {results['validation_loss']:.3f}.",
+        *_data(made),
+        *_recipe(made["pretrain"]["config"], results),
+        "## Results",
+        "",
+        "| | |",
+        "|---|---:|",
+        f"| validation loss, nats a token | {results['validation_loss']:.4f} |",
+        f"| perplexity | {math.exp(results['validation_loss']):,.2f} |",
+        f"| loss of a model that knows only how frequent each token is | {results['unigram_entropy']:.4f} |",
+        "",
+        *([f"![Training and validation loss by step]({curve})", ""] if curve else []),
+        "The figures and the config of each stage follow.",
     ]
     for stage, record in made.items():
         lines += ["", f"## {stage}"]
@@ -82,3 +94,31 @@ def model_card(name: str, made: dict[str, dict[str, Any]], parameters: int) -> s
                 text = json.dumps(record[title], indent=2, sort_keys=True)
                 lines += ["", f"{title.capitalize()}:", "", "```json", text, "```"]
     return "\n".join([*lines, ""])
+
+
+def _data(made: dict[str, dict[str, Any]]) -> list[str]:
+    """What the model was trained on, as far as there are figures."""
+    corpus, packed = (made.get(stage, {}).get("metrics") for stage in ("corpus", "pack"))
+    lines = ["## Data", ""]
+    if corpus:
+        lines.append(
+            f"{corpus['files_kept']:,} source files ({corpus['bytes_kept'] / 1e6:,.1f} MB) of {corpus['files_in']:,} "
+            "that were read, without near-duplicates."
+        )
+    if packed:
+        train, valid = packed["train"], packed["valid"]
+        lines.append(
+            f"Training split: {train['documents']:,} files, {train['tokens']:,} tokens in {train['sequences']:,} "
+            f"sequences of {train['sequence_length']:,}; validation split: {valid['documents']:,} files, "
+            f"{valid['tokens']:,} tokens."
+        )
+    return [*lines, ""] if len(lines) > 2 else []
+
+
+def _recipe(config: dict[str, Any], results: dict[str, Any]) -> list[str]:
+    """How it was trained, in a table."""
+    training = config.get("training", {})
+    keys = ("optimizer", "learning_rate", "schedule", "warmup_steps", "weight_decay", "batch_size", "max_gradient_norm")
+    rows = {key.replace("_", " "): training[key] for key in keys if key in training}
+    rows |= {"steps": f"{results['steps']:,}", "tokens": f"{results['tokens']:,}"} if "steps" in results else {}
+    return ["## Recipe", "", "| | |", "|---|---:|", *(f"| {key} | {value} |" for key, value in rows.items()), ""]

@@ -2,12 +2,15 @@
 
 import tempfile
 from pathlib import Path
+from shutil import copyfile
 
 import pyarrow.fs as pafs
 
+from codelm.console import say
 from codelm.on_ray.stage import Context, Outcome, Stage
 from codelm.run_dir import DIRECTORIES
 
+CURVE = "loss_curve.png"
 DESCRIBED = ("corpus", "tokenizer", "pack", "pretrain")
 """The stages that the model card tells of."""
 
@@ -29,13 +32,27 @@ def run(context: Context) -> Outcome:
     trained = manifests["pretrain"]
     assert trained is not None, "an input of the stage"
     parameters = trained.metrics["parameters"]
+    pretrain = context.local_input("pretrain")
+    curve = CURVE if (pretrain / CURVE).is_file() else None
     with tempfile.TemporaryDirectory(prefix="codelm-export-") as name:
         directory = Path(name)
-        export(context.local_input("pretrain"), context.local_input("tokenizer"), trained.facts["precision"], directory)
-        (directory / "README.md").write_text(model_card(context.experiment.name, made, parameters))
+        export(pretrain, context.local_input("tokenizer"), trained.facts["precision"], directory)
+        (directory / "README.md").write_text(model_card(context.experiment.name, made, parameters, curve))
+        if curve is not None:
+            copyfile(pretrain / curve, directory / curve)
         size = (directory / "model.safetensors").stat().st_size
         pafs.copy_files(name, context.workspace, destination_filesystem=context.run_dir.fs)
-    return Outcome(metrics={"parameters": parameters, "bytes": size})
+        version = _register(context, directory)
+    return Outcome({"parameters": parameters, "bytes": size}, {"registered": version})
+
+
+def _register(context: Context, directory: Path) -> str:
+    """Make the model a version in MLflow's registry; returns its address there."""
+    experiment = context.experiment
+    name, alias = experiment.tracking.registered_model or experiment.name, experiment.tracking.alias
+    version = context.tracked.register_model(directory, name, alias)
+    say("export", f"version {version} of {name} in MLflow's registry: models:/{name}@{alias}")
+    return f"models:/{name}/{version}"
 
 
 STAGE = Stage(

@@ -18,6 +18,7 @@ from codelm.on_ray.stage import Context, Outcome, Stage
 from codelm.run_dir import RunDir
 
 NAME = "finetune"
+EXAMPLES = "codelm.on_ray.finetune_worker:examples"
 
 
 def run(context: Context) -> Outcome:
@@ -33,7 +34,9 @@ def run(context: Context) -> Outcome:
         "validation_perplexity": math.exp(told["best"]["validation_loss"]),
         "best_step": told["best"]["step"],
     }
-    export(experiment, run_dir, context.workspace, metrics, told["facts"]["precision"])
+    export_model(experiment, run_dir, context.workspace, context.workspace, told["facts"]["precision"])
+    fs.delete_dir(f"{context.workspace}/{DIRECTORY}")
+    _write_card(context, metrics)
     return Outcome(metrics, outcome.facts)
 
 
@@ -52,11 +55,9 @@ def train(
     Returns:
         What rank 0 told, and the recipe with the steps that the epochs come to.
     """
-    from codelm.on_ray.finetune_worker import examples
-
     recipe = recipe_of(experiment, sequences(run_dir))
     fitted = experiment.model_copy(update={"training": recipe})
-    told = pretrain.fit(fitted, run_dir, workspace, examples, tracked, stage=NAME, keep_best=True, **options)
+    told = pretrain.fit(fitted, run_dir, workspace, EXAMPLES, tracked, stage=NAME, keep_best=True, **options)
     if told["best"]["step"] == 0:
         say(NAME, "no step had a lower validation loss than the model it began with: that one is the result")
     return told, recipe
@@ -89,24 +90,34 @@ def recipe_of(experiment: Experiment, training_sequences: int) -> Training:
     return training
 
 
-def export(experiment: Experiment, run_dir: RunDir, workspace: str, metrics: dict[str, Any], precision: str) -> None:
-    """Write the model of the best weights as a Hugging Face directory, in the place of the weights."""
+def export_model(experiment: Experiment, run_dir: RunDir, workspace: str, target: str, precision: str) -> None:
+    """Write the model of the best weights of a workspace as a Hugging Face directory.
+
+    Args:
+        experiment: the whole config.
+        run_dir: the run's, with the model that was fine-tuned where that is its own.
+        workspace: where the training was, in terms of `run_dir.fs`.
+        target: where to write, in terms of `run_dir.fs`.
+        precision: `bf16` or `fp32`.
+    """
     from codelm.finetuning import base
+
+    with tempfile.TemporaryDirectory(prefix="codelm-finetuned-") as name:
+        trained, model = Path(name, "trained"), Path(name, "model")
+        model.mkdir()
+        pafs.copy_files(f"{workspace}/{DIRECTORY}", str(trained), source_filesystem=run_dir.fs)
+        base.export(base_model(experiment, run_dir), trained, settings(experiment).lora, precision, model)
+        pafs.copy_files(str(model), target, destination_filesystem=run_dir.fs)
+
+
+def _write_card(context: Context, metrics: dict[str, Any]) -> None:
     from codelm.finetuning.card import card
 
-    section, source = settings(experiment), base_model(experiment, run_dir)
-    examples = run_dir.manifest("examples")
-    assert examples is not None, "an input of the stage"
-    with tempfile.TemporaryDirectory(prefix="codelm-finetuned-") as name:
-        trained, target = Path(name, "trained"), Path(name, "model")
-        target.mkdir()
-        pafs.copy_files(f"{workspace}/{DIRECTORY}", str(trained), source_filesystem=run_dir.fs)
-        base.export(source, trained, section.lora, precision, target)
-        shown = section.model_dump(mode="json")
-        text = card(experiment.name, section.model or "the model of this run", shown, metrics, examples.metrics)
-        (target / "README.md").write_text(text)
-        pafs.copy_files(str(target), workspace, destination_filesystem=run_dir.fs)
-    run_dir.fs.delete_dir(f"{workspace}/{DIRECTORY}")
+    section, made = settings(context.experiment), context.run_dir.manifest("examples")
+    assert made is not None, "an input of the stage"
+    source, shown = section.model or "the model of this run", section.model_dump(mode="json")
+    with context.run_dir.fs.open_output_stream(f"{context.workspace}/README.md") as out:
+        out.write(card(context.experiment.name, source, shown, metrics, made.metrics).encode())
 
 
 def check(experiment: Experiment) -> None:
@@ -142,4 +153,5 @@ STAGE = Stage(
     run=run,
     check=check,
     continues=True,
+    costly=True,
 )

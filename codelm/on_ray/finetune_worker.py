@@ -2,8 +2,9 @@
 
 from codelm.finetuning.base import load_base
 from codelm.finetuning.objective import solution_objective
+from codelm.on_ray.assignment import Assignment
 from codelm.on_ray.examples import base_model, settings
-from codelm.on_ray.pretrain_worker import Assignment, Work
+from codelm.on_ray.pretrain_worker import Work
 from codelm.training.data import open_packed
 
 

@@ -55,6 +55,8 @@ def run(context: Context) -> Outcome:
     check_both_sides(train, held_out, context.experiment.data.validation_fraction)
     metrics = {}
     for number, split in enumerate(SPLITS):
+        if split == "train" and context.experiment.data.streaming:
+            continue
         first = 1 + number * parts
         packed = [
             _pack.remote(context.experiment, tokenizer_json, *(output[first + part] for output in outputs))
@@ -75,8 +77,12 @@ def _encode(run_dir: RunDir, path: str, tokenizer_json: str, experiment: Experim
     use_threads(1)
     tokenizer, data = bpe.plain(tokenizer_json), experiment.data
     documents: dict[str, list[Any]] = {split: [] for split in SPLITS}
+    streamed = Counts()
     for document in read_documents(run_dir.fs, path):
         held_out = is_held_out(experiment.seed, document.cluster, data.validation_fraction)
+        if data.streaming and not held_out:
+            streamed.documents += 1
+            continue
         documents[SPLITS[held_out]].append(document)
     counts, dealt = {}, []
     for split in SPLITS:
@@ -86,6 +92,7 @@ def _encode(run_dir: RunDir, path: str, tokenizer_json: str, experiment: Experim
         encoder = Encoder(tokenizer, data.sequence_length, experiment.seed, rates, data.repo_level)
         dealt += by_key_range(encoder.encode(documents[split]), parts)
         counts[split] = encoder.counts
+    counts["train"] += streamed
     return [counts, *dealt]
 
 

@@ -4,56 +4,96 @@ import logging
 import math
 import os
 import threading
+import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
+from itertools import islice
 from typing import Any
 
 import pyarrow.fs as pafs
 import ray
 from ray._private.accelerators import get_accelerator_manager_for_resource
 
-from codelm.config import Experiment
+from codelm.config import Experiment, Training
 from codelm.console import say
+from codelm.corpus.shards import read_documents, shard_paths
 from codelm.errors import UserError
 from codelm.modeling.source import check_source
+from codelm.on_ray.assignment import CHECKPOINTS as CHECKPOINTS
+from codelm.on_ray.assignment import Assignment, train
 from codelm.on_ray.cluster import starts_here
 from codelm.on_ray.progress import board
 from codelm.on_ray.stage import Context, Outcome, Stage
+from codelm.records import SPECIAL_TOKENS
 from codelm.run_dir import RunDir
+from codelm.tokenization import bpe
 from codelm.tracking import TrackedRun
 
 ACCELERATORS = {"gpu": "GPU", "tpu": "TPU"}
 """What the config calls an accelerator -> the resource of Ray that stands for it."""
 
-NOT_PART_OF_THE_RESULT = frozenset({"log_every", "checkpoint_every", "keep_checkpoints", "max_failures"})
-"""Keys of the section `training` that may change between an interruption and the rerun."""
+NOT_PART_OF_THE_RESULT = frozenset(
+    {
+        "log_every",
+        "checkpoint_every",
+        "keep_checkpoints",
+        "max_failures",
+        "workers",
+        "min_workers",
+        "micro_batch_size",
+        "offload_optimizer",
+    }
+)
+"""Keys of the section `training` that may change between an interruption and the rerun. How many workers share the work
+changes no more than the order of sums."""
 
-CHECKPOINTS = "checkpoints"
+PACKED_CORPUS = "codelm.on_ray.pretrain_worker:packed_corpus"
+STREAMED_CORPUS = "codelm.on_ray.pretrain_worker:streamed_corpus"
 
-START_SECONDS = 600
-"""Ray gives workers 60 s to start and then starts all of them again, without end where a busy machine or a
-slow disk takes longer to load torch."""
+RAY_TRAIN = {
+    # Ray gives workers 60 s to start and then starts all of them again, without end where a busy machine or a slow
+    # disk takes longer to load torch.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "600",
+    # Ray looks every two seconds whether the workers have ended or reported.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.25",
+}
+"""Environment of Ray Train's controller, where the user's has nothing else."""
 
 
 def run(context: Context) -> Outcome:
     """Train, going on from the last complete checkpoint if there is one."""
-    # It loads torch, which takes seconds that the check of the other stages need not wait for.
-    from codelm.on_ray.pretrain_worker import packed_corpus
-
-    told = fit(context.experiment, context.run_dir, context.workspace, packed_corpus, context.tracked, "pretrain")
+    try:
+        prepare = STREAMED_CORPUS if context.experiment.data.streaming else PACKED_CORPUS
+        told = fit(context.experiment, context.run_dir, context.workspace, prepare, context.tracked, "pretrain")
+    except Diverged as error:
+        if context.experiment.data.streaming:
+            raise
+        batch = _offending(context, error.samples)
+        raise UserError(f"{error}. {batch[0].upper()}{batch[1:]}. The last checkpoint before is kept.") from error
     return summed_up(context.experiment, context.run_dir.fs, context.workspace, told)
+
+
+class Diverged(UserError):
+    """A loss or a gradient was no finite number.
+
+    Attributes:
+        samples: the sequences concerned.
+    """
+
+    def __init__(self, text: str, samples: list[int]) -> None:
+        super().__init__(text)
+        self.samples = samples
 
 
 def fit(
     experiment: Experiment,
     run_dir: RunDir,
     workspace: str,
-    prepare: Any,
+    prepare: str,
     tracked: TrackedRun,
     stage: str,
     keep_best: bool = False,
-    callbacks: Sequence[Any] = (),
     start: str | None = None,
 ) -> dict[str, Any]:
     """Train with Ray Train by `experiment.training`, going on from the workspace's last complete checkpoint.
@@ -62,39 +102,36 @@ def fit(
         experiment: the whole config.
         run_dir: where the inputs are.
         workspace: where the weights go, in terms of `run_dir.fs`.
-        prepare: `Assignment -> Work`: what the workers train on what.
+        prepare: `module:function` of what the workers train on what: `Assignment -> Work`.
         tracked: gets the curve.
         stage: whose work it is, for the terminal.
         keep_best: write the weights with the lowest validation loss, rather than the last.
-        callbacks: Ray Train's.
         start: a checkpoint to begin with where the workspace has none.
 
     Returns:
         What rank 0 told (`codelm.on_ray.pretrain_worker.train`).
 
     Raises:
-        UserError: the training cannot go on, and a restart would not mend it.
+        Diverged: the loss or the gradient was no finite number.
+        UserError: the training cannot go on otherwise, and a restart would not mend it.
     """
+    began = time.time()
+    # They load torch, which takes seconds that the check of the other stages need not wait for.
     from ray.train import CheckpointConfig, FailureConfig, RunConfig
     from ray.train.torch import TorchTrainer
 
-    from codelm.on_ray.pretrain_worker import Assignment, train
-    from codelm.training.checkpoint import latest_complete
-
     fs, training = run_dir.fs, experiment.training
     accelerator = resolve_accelerator(experiment)
+    _refuse_offload(training, accelerator, "training")
     _tell_of_a_wait(stage, training.workers, accelerator)
     root = f"{workspace}/{CHECKPOINTS}"
-    resume = latest_complete(fs, root, training.workers)
-    _delete_attempts(fs, root, resume)
+    _delete_attempts(fs, root, training.keep_checkpoints)
     make_trainer: Any = TorchTrainer  # its annotations are those of Ray Train V1
     with board(stage, "steps", training.steps) as progress:
         trainer = make_trainer(
             train,
             train_loop_config={
-                "assignment": Assignment(
-                    experiment, run_dir, workspace, accelerator, resume or start, prepare, keep_best
-                ),
+                "assignment": Assignment(experiment, run_dir, workspace, accelerator, start, prepare, keep_best, began),
                 "tracked": tracked,
                 "board": progress,
             },
@@ -107,15 +144,30 @@ def fit(
                 storage_filesystem=fs,
                 failure_config=FailureConfig(max_failures=training.max_failures),
                 checkpoint_config=CheckpointConfig(num_to_keep=training.keep_checkpoints),
-                callbacks=list(callbacks),
             ),
         )
         logging.getLogger("ray.train").setLevel(logging.ERROR)
-        os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(START_SECONDS))
+        for variable, value in RAY_TRAIN.items():
+            os.environ.setdefault(variable, value)
         told: dict[str, Any] = _outside_the_main_thread(trainer.fit).return_value
     if "error" in told:
-        raise UserError(told["error"])
+        raise Diverged(told["error"], told["samples"]) if told["samples"] else UserError(told["error"])
     return told
+
+
+def _offending(context: Context, samples: list[int]) -> str:
+    """The sequences of a batch, and the files that they stem from."""
+    from codelm.training.data import open_packed
+    from codelm.training.offending import described, files_with, texts
+
+    tokenizer = bpe.plain((context.local_input("tokenizer") / bpe.TOKENIZER_FILE).read_text())
+    packed = open_packed(context.local_input("pack") / "train")
+    special = {token for token in map(tokenizer.token_to_id, SPECIAL_TOKENS) if token is not None}
+    rows = (packed.tokens[number].tolist() for number in samples)
+    wanted = [text for row in rows for text in texts(tokenizer, row, special, packed.info["eos_id"])]
+    fs, corpus = context.run_dir.fs, context.run_dir.path("corpus")
+    documents = (document for path in shard_paths(fs, corpus) for document in read_documents(fs, path))
+    return described(samples, files_with(wanted, documents))
 
 
 def summed_up(experiment: Experiment, fs: pafs.FileSystem, workspace: str, told: dict[str, Any]) -> Outcome:
@@ -137,13 +189,14 @@ def summed_up(experiment: Experiment, fs: pafs.FileSystem, workspace: str, told:
             "parameters": told["parameters"],
             "steps": training.steps,
             "tokens": tokens,
-            "epochs": round(tokens / told["training_tokens"], 4),
+            "epochs": round(tokens / told["training_tokens"], 4) if told["training_tokens"] else None,
             "initial_validation_loss": measured[0][1],
             "validation_loss": measured[-1][1],
             "validation_perplexity": math.exp(measured[-1][1]),
             "unigram_entropy": entropy,
+            "samples_sha256": told["samples_sha256"],
         },
-        facts={"engine": training.engine, "workers": training.workers, **told["facts"]},
+        facts={"engine": training.engine, **told["facts"]},
     )
 
 
@@ -152,8 +205,9 @@ def scaling(experiment: Experiment, accelerator: str) -> Any:
     from ray.train import ScalingConfig
 
     make: Any = ScalingConfig  # its annotations are those of Ray Train V1
+    workers, low = experiment.training.workers, experiment.training.min_workers
     return make(
-        num_workers=experiment.training.workers,
+        num_workers=workers if low is None else (low, workers),
         use_gpu=accelerator == "gpu",
         use_tpu=accelerator == "tpu",
         # Ray would give a process all chips of its host; torch binds a process to one.
@@ -210,12 +264,18 @@ def check_resources(experiment: Experiment, section: str) -> None:
     if not starts_here(experiment.cluster):
         return
     accelerator = resolve_accelerator(experiment)
+    _refuse_offload(training, accelerator, section)
     resource = ACCELERATORS.get(accelerator, "CPU")
     has = int(ray.cluster_resources().get(resource, 0)) if ray.is_initialized() else _started_here(experiment, resource)
-    if training.workers > has:
+    if (training.min_workers or training.workers) > has:
         raise UserError(
             f"{section}.workers: {training.workers} on {accelerator}, but there are {has} {resource}s here; lower it"
         )
+
+
+def _refuse_offload(training: Training, accelerator: str, section: str) -> None:
+    if training.offload_optimizer and accelerator == "cpu":
+        raise UserError(f"{section}.offload_optimizer: on cpu the optimizer is in the host's memory; set it to false")
 
 
 def _started_here(experiment: Experiment, resource: str) -> int:
@@ -239,10 +299,14 @@ def _tell_of_a_wait(stage: str, workers: int, accelerator: str) -> None:
         say(stage, f"waiting for {workers} {resource}s; the cluster has {has}")
 
 
-def _delete_attempts(fs: pafs.FileSystem, root: str, resume: str | None) -> None:
-    """Delete what earlier tries have left, but the try that holds the checkpoint to go on from."""
+def _delete_attempts(fs: pafs.FileSystem, root: str, keep: int) -> None:
+    """Delete what earlier tries have left, but those with one of the last checkpoints that look whole."""
+    from codelm.training.checkpoint import checkpoints, damage  # with torch, as above
+
+    whole = (path for path in checkpoints(fs, root) if damage(fs, path, thorough=False) is None)
+    kept = {path.rpartition("/")[0] for path in islice(whole, keep)}
     for info in fs.get_file_info(pafs.FileSelector(root, allow_not_found=True)):
-        if info.type == pafs.FileType.Directory and not (resume or "").startswith(f"{info.path}/"):
+        if info.type == pafs.FileType.Directory and info.path not in kept:
             fs.delete_dir(info.path)
 
 
@@ -262,16 +326,18 @@ def _outside_the_main_thread(call: Callable[[], Any]) -> Any:
 
 STAGE = Stage(
     name="pretrain",
-    inputs=("pack", "tokenizer"),
+    inputs=lambda experiment: ("pack", "tokenizer", *(["corpus"] if experiment.data.streaming else [])),
     config=lambda experiment: {
         "seed": experiment.seed,
         "accelerator": experiment.accelerator,
         "sequence_length": experiment.data.sequence_length,
         "isolate_documents": experiment.data.isolate_documents,
+        **({"data": experiment.data.model_dump(mode="json")} if experiment.data.streaming else {}),
         "model": experiment.model.model_dump(mode="json"),
         "training": experiment.training.model_dump(mode="json", exclude=set(NOT_PART_OF_THE_RESULT)),
     },
     run=run,
     check=check,
     continues=True,
+    costly=True,
 )

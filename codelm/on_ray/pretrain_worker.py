@@ -2,30 +2,29 @@
 
 import logging
 import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import astuple, dataclass
-from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import ray.train
 import torch
-import torch.distributed as dist
-from ray.train import Checkpoint
 from ray.train.torch import get_device
 from transformers import PreTrainedModel
 
 from codelm.config import Experiment
-from codelm.errors import UserError
 from codelm.modeling.build import count_parameters
 from codelm.modeling.pretrained import initial_model
+from codelm.on_ray.assignment import CHECKPOINTS, Assignment
 from codelm.on_ray.best_weights import BestWeights, write_weights
-from codelm.run_dir import RunDir
-from codelm.training.checkpoint import Progress, read_progress, seal, step_name, write_progress
-from codelm.training.curve import validations
+from codelm.on_ray.checkpointing import Saver, restore
+from codelm.on_ray.meter import Meter, live_line
+from codelm.on_ray.metrics import export_training
+from codelm.on_ray.stopwatch import Stopwatch
+from codelm.tracking import MetricsThread, TrackedRun
 from codelm.training.data import PackedData, open_packed
-from codelm.training.engine import Engine, make_engine
-from codelm.training.loop import Loop
+from codelm.training.engine import make_engine
+from codelm.training.loop import Loop, TrainingData
 from codelm.training.objective import Objective, objective_of
 from codelm.training.precision import resolve_precision
 
@@ -41,32 +40,9 @@ class Work:
     """
 
     model: PreTrainedModel
-    train: PackedData
+    train: TrainingData
     valid: PackedData
     objective: Objective
-
-
-@dataclass(frozen=True)
-class Assignment:
-    """The same for all workers.
-
-    Attributes:
-        experiment: the whole config.
-        run_dir: where the inputs are.
-        workspace: where the result goes, in terms of `run_dir.fs`.
-        accelerator: cpu, gpu or tpu.
-        resume: the checkpoint of an earlier, interrupted try to start from, in terms of `run_dir.fs`.
-        prepare: what is trained on what.
-        keep_best: the weights with the lowest validation loss are the result, rather than the last.
-    """
-
-    experiment: Experiment
-    run_dir: RunDir
-    workspace: str
-    accelerator: str
-    resume: str | None
-    prepare: Callable[["Assignment"], Work]
-    keep_best: bool
 
 
 def packed_corpus(assignment: Assignment) -> Work:
@@ -75,33 +51,47 @@ def packed_corpus(assignment: Assignment) -> Work:
     packed = assignment.run_dir.local_copy("packed")
     train_data, valid_data = open_packed(packed / "train"), open_packed(packed / "valid")
     info = train_data.info
-    model = initial_model(
-        experiment.model,
-        max(experiment.tokenizer.vocab_size, info["vocab_size"]),
-        info["eos_id"],
-        info["pad_id"],
-        info["sequence_length"],
-        experiment.seed,
-    )
+    model = _model(experiment, info)
     return Work(model, train_data, valid_data, objective_of(info, experiment.data.isolate_documents))
 
 
-def train(loop_config: dict[str, Any]) -> dict[str, Any]:
-    """Train as one of the workers. What rank 0 returns reaches the driver.
+def streamed_corpus(assignment: Assignment) -> Work:
+    """The model of the config, and the corpus as a stream of sequences."""
+    from codelm.on_ray.streaming import Stream
+
+    experiment = assignment.experiment
+    data = experiment.data
+    valid = open_packed(assignment.run_dir.local_copy("packed") / "valid")
+    info = valid.info | {"tokens": 0}
+    model = _model(experiment, info)
+    device = torch.device("cpu") if assignment.accelerator == "cpu" else get_device()
+    stream = Stream(experiment, assignment.run_dir, info, device)
+    # How many tokens a sequence will have to predict is not known before; best fit leaves next to none out.
+    objective = Objective(info["eos_id"], info["pad_id"], data.isolate_documents, data.sequence_length - 1)
+    return Work(model, stream, valid, objective)
+
+
+def _model(experiment: Experiment, info: dict[str, Any]) -> PreTrainedModel:
+    """The model to start from, for the tokens of a split."""
+    vocab_size, length = max(experiment.tokenizer.vocab_size, info["vocab_size"]), info["sequence_length"]
+    return initial_model(experiment.model, vocab_size, info["eos_id"], info["pad_id"], length, experiment.seed)
+
+
+def train(assignment: Assignment, tracked: TrackedRun, board: Any, watch: Stopwatch) -> dict[str, Any]:
+    """Train as one of the workers.
 
     Args:
-        loop_config: `assignment`, `tracked` (a TrackedRun) and `board` (a handle of a progress Board).
+        assignment: what.
+        tracked: gets the metrics.
+        board: a handle of a progress `Board`.
+        watch: of the start.
 
     Returns:
-        The curve and figures; or only `error`, for what a restart would not mend.
+        The curve and figures; only those of rank 0 are used.
+
+    Raises:
+        UserError: what a restart would not mend.
     """
-    try:
-        return _train(loop_config["assignment"], loop_config["tracked"], loop_config["board"])
-    except UserError as error:
-        return {"error": str(error)}
-
-
-def _train(assignment: Assignment, tracked: Any, board: Any) -> dict[str, Any]:
     experiment = assignment.experiment
     training = experiment.training
     context = ray.train.get_context()
@@ -111,26 +101,38 @@ def _train(assignment: Assignment, tracked: Any, board: Any) -> dict[str, Any]:
 
     device = torch.device("cpu") if assignment.accelerator == "cpu" else get_device()
     precision = resolve_precision(training.precision, device.type)
-    work = assignment.prepare(assignment)
+    prepare: Callable[[Assignment], Work] = resolve_name(assignment.prepare)
+    work = prepare(assignment)
     config = work.model.config
     parameters = count_parameters(config)
     fs = assignment.run_dir.fs
     trained = frozenset(name for name, parameter in work.model.named_parameters() if parameter.requires_grad)
     best = BestWeights(fs, assignment.workspace, config, trained) if assignment.keep_best else None
+    watch.lap("model")
     engine = make_engine(work.model, training, precision, device, work.objective)
-    progress = _restore(engine, assignment)
     leads = engine.rank == 0
+    root = f"{assignment.workspace}/{CHECKPOINTS}"
+    progress = restore(engine, fs, root, assignment.start, lambda text: ray.get(board.line.remote(text)))
+    watch.lap("engine")
+    metrics_thread = MetricsThread(tracked)
+    saver = Saver(engine, metrics_thread.drain)
+    meter = Meter(engine, device, precision, parameters, config, work.train.info["sequence_length"], experiment)
 
     def report(step: int, metrics: dict[str, float]) -> None:
         if best is not None and "validation_loss" in metrics:
             best.offer(engine, step, metrics["validation_loss"])
         if not leads:
             return
-        tracked.log_metrics(metrics, step)
+        metrics = metrics | meter.read(metrics)
+        metrics_thread.log_metrics(metrics, step)
+        export_training(experiment.name, step, metrics)
         if "train_loss" in metrics:
-            board.post.remote(step, f"loss {metrics['train_loss']:.2f}  {metrics['tokens_per_second']:,.0f} tokens/s")
+            board.post.remote(step, live_line(metrics))
         if "validation_loss" in metrics:
-            board.line.remote(f"step {step:,}: validation loss {metrics['validation_loss']:.3f}")
+            board.line.remote(
+                f"step {step:,}: validation loss {metrics['validation_loss']:.3f}, "
+                f"perplexity {metrics['validation_perplexity']:,.1f}"
+            )
 
     if leads:
         where = (
@@ -141,55 +143,34 @@ def _train(assignment: Assignment, tracked: Any, board: Any) -> dict[str, Any]:
         board.line.remote(f"{parameters:,} parameters, {training.engine}, {precision}, {where}")
         if progress.curve:
             board.line.remote(f"going on from step {progress.step:,}")
-    loop = Loop(engine, work.train, work.valid, training, experiment.seed, report, lambda done: _save(engine, done))
-    loop.run(progress)
+    loop = Loop(engine, work.train, work.valid, training, experiment.seed, report, saver.save)
+    try:
+        loop.run(progress)
+    finally:
+        saver.wait()
     if best is None:
         write_weights(engine, config, fs, assignment.workspace, None)
+    if leads:
+        metrics_thread.drain()
+    if loop.first_step_at is not None:
+        watch.lap("first_step", loop.first_step_at)
     return {
         "curve": [astuple(point) for point in progress.curve],
         "parameters": parameters,
         "sequence_length": work.train.info["sequence_length"],
         "training_tokens": work.train.info["tokens"],
         "unigram_entropy": work.valid.info["unigram_entropy"],
+        "samples_sha256": progress.samples,
         "best": None if best is None else best.found,
         "facts": {
+            "workers": engine.workers,
+            "workers_from_step": {str(step): workers for step, workers in progress.workers},
             "tokens_per_second": round(loop.tokens_per_second, 1),
+            **meter.facts(loop.tokens_per_second),
+            "checkpoint_wait_share": round(loop.checkpoint_wait_share, 5),
+            "start_seconds": watch.laps,
             "precision": precision,
             "device": device.type,
             "threads": threads,
         },
     }
-
-
-def _restore(engine: Engine, assignment: Assignment) -> Progress:
-    """Load the last checkpoint: of this try, after a lost worker, or else of an earlier one."""
-    checkpoint = ray.train.get_checkpoint()
-    if checkpoint is None and assignment.resume is not None:
-        checkpoint = Checkpoint(assignment.resume, filesystem=assignment.run_dir.fs)
-    if checkpoint is None:
-        return Progress()
-    with checkpoint.as_directory() as directory:
-        engine.load(Path(directory))
-        progress = read_progress(Path(directory))
-        dist.barrier()  # workers on one machine share a downloaded copy, and the first to leave deletes it
-    return progress
-
-
-def _save(engine: Engine, progress: Progress) -> None:
-    """Write a checkpoint together with the other workers; returns when all parts are in storage."""
-    with tempfile.TemporaryDirectory(prefix="codelm-checkpoint-") as name:
-        directory = Path(name)
-        engine.save(directory)
-        if engine.rank == 0:
-            write_progress(directory, progress)
-        seal(directory, engine.rank, engine.workers)
-        ray.train.report(
-            {"step": progress.step, **_last_validation(progress)},
-            checkpoint=Checkpoint.from_directory(name),
-            checkpoint_dir_name=step_name(progress.step),
-        )
-
-
-def _last_validation(progress: Progress) -> dict[str, float]:
-    measured = validations(progress.curve)
-    return {"validation_loss": measured[-1][1]} if measured else {}

@@ -64,6 +64,7 @@ class Stage:
         check: raises UserError for what can be known to be wrong before any work, in milliseconds.
         sources: digests of inputs that are not stages, by name.
         continues: an interrupted run's workspace is kept and gone on with, rather than emptied.
+        costly: an interrupted run of another config or input is refused, rather than thrown away.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Stage:
     check: Callable[[Experiment], None] = lambda experiment: None
     sources: Callable[[Experiment], dict[str, str]] = lambda experiment: {}
     continues: bool = False
+    costly: bool = False
 
     def reads(self, experiment: Experiment) -> tuple[str, ...]:
         """The names of the stages that it reads."""
@@ -122,7 +124,8 @@ def run_stage(stage: Stage, experiment: Experiment, run_dir: RunDir) -> Manifest
     tracked = open_run(
         tracking_uri(experiment, run_dir), experiment.tracking.experiment or experiment.name, stage.name, resume
     )
-    run_dir.write_note(stage.directory, {"fingerprint": wanted.fingerprint, "mlflow_run": tracked.run_id})
+    note = {"fingerprint": wanted.fingerprint, "mlflow_run": tracked.run_id}
+    run_dir.write_note(stage.directory, note | {"config": wanted.config, "inputs": wanted.inputs})
     tracked.log_params(wanted.config)
     started = time.monotonic()
     try:
@@ -155,8 +158,20 @@ def _claim_workspace(stage: Stage, wanted: Manifest, run_dir: RunDir) -> tuple[s
         say(stage.name, "interrupted before, going on where it stopped")
         workspace = run_dir.workspace(stage.directory)
     else:
+        if note is not None and stage.costly and run_dir.has_work(stage.directory):
+            _refuse_to_start_over(stage, note, wanted, run_dir)
         workspace = run_dir.clear_workspace(stage.directory)
     return workspace, note["mlflow_run"] if note is not None and same else None
+
+
+def _refuse_to_start_over(stage: Stage, note: dict[str, Any], wanted: Manifest, run_dir: RunDir) -> None:
+    """Raise UserError, with the difference to the interrupted run."""
+    begun = Manifest(stage.name, note["config"], note["inputs"])
+    lines = "\n".join(f"  {line}" for line in begun.differences(wanted))
+    raise UserError(
+        f"{run_dir.uri} holds an interrupted {stage.name} of another config or input:\n{lines}\n"
+        f"Change that back to go on, set run_dir to a new place, or give --redo {stage.name} to start over."
+    )
 
 
 def _log_small_files(tracked: TrackedRun, run_dir: RunDir, workspace: str) -> None:

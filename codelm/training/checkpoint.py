@@ -31,6 +31,7 @@ class Progress:
         samples: running hash of the numbers of these samples, in order: equal hashes, equal samples.
         curve: one point for each step up to `step`, and one for step 0.
         workers: (first step, workers): who did the steps.
+        position: where a stream of samples was (`codelm.training.data.Samples.position`).
     """
 
     step: int = 0
@@ -38,6 +39,7 @@ class Progress:
     samples: str = ""
     curve: list[Point] = field(default_factory=list)
     workers: list[tuple[int, int]] = field(default_factory=list)
+    position: list[int] = field(default_factory=list)
 
     def consume(self, numbers: bytes) -> None:
         """Add samples to the running hash."""
@@ -45,7 +47,7 @@ class Progress:
 
     def copied(self) -> "Progress":
         """The same, which later steps do not change."""
-        return Progress(self.step, self.cursor, self.samples, list(self.curve), list(self.workers))
+        return Progress(self.step, self.cursor, self.samples, list(self.curve), list(self.workers), list(self.position))
 
 
 def write_part(

@@ -30,6 +30,12 @@ class Samples(Protocol):
     def numbers(self, cursor: int, batch: int) -> Integers:
         """What the samples of the step are known by, int64 of shape (batch,); after `take` of that step."""
 
+    def position(self) -> list[int]:
+        """What `seek` needs, beside the cursor, to go on after the last step that was taken."""
+
+    def seek(self, position: list[int]) -> None:
+        """Go on where `position` was told, on any number of workers."""
+
 
 @dataclass(frozen=True)
 class PackedData:
@@ -74,6 +80,13 @@ class PackedSamples:
     def numbers(self, cursor: int, batch: int) -> Integers:
         """See `Samples`."""
         return self.order.at(np.arange(cursor, cursor + batch, dtype=np.int64))
+
+    def position(self) -> list[int]:
+        """See `Samples`; the cursor tells all."""
+        return []
+
+    def seek(self, position: list[int]) -> None:
+        """See `Samples`."""
 
 
 def open_packed(directory: Path) -> PackedData:

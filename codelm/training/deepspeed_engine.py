@@ -93,7 +93,7 @@ class DeepSpeedEngine:
                 state = self._optimizer.optimizer.state[self._flat[group]]
                 yield from tensor_pieces(name, self._flat[group], state, start, here)
 
-    def _place(self, parameter: nn.Parameter) -> tuple[int, int, slice] | None:
+    def _place(self, parameter: Any) -> tuple[int, int, slice] | None:
         """Where a parameter's elements are in the flat weights here; None where another worker has them all.
 
         Returns:
@@ -104,7 +104,7 @@ class DeepSpeedEngine:
             start = self.rank * count  # the parts are of equal size; the last ones are filled up
             here = min(count, parameter.ds_numel - start)
             return (group, start, slice(offset, offset + here)) if here > 0 else None
-        mapping = parameter._hp_mapping  # type: ignore[attr-defined]
+        mapping = parameter._hp_mapping
         if mapping is None:
             return None
         address = mapping.hp_fragment_address
@@ -122,7 +122,8 @@ class DeepSpeedEngine:
             else:
                 yield Piece(name, WEIGHT, 0, parameter.detach().view(-1))
 
-    def _trained(self) -> Iterator[tuple[str, nn.Parameter]]:
+    def _trained(self) -> Iterator[tuple[str, Any]]:
+        """What is trained, with what DeepSpeed has put on the parameters."""
         return ((name, value) for name, value in self._engine.module.named_parameters() if value.requires_grad)
 
     @property

@@ -26,7 +26,9 @@ Save = Callable[[Progress], None]
 class TrainingData(Protocol):
     """What is trained on: packed, or a stream."""
 
-    info: dict[str, Any]
+    @property
+    def info(self) -> dict[str, Any]:
+        """What the pack stage writes beside the sequences."""
 
     def samples(self, seed: int) -> Samples:
         """In the order of the seed."""
@@ -95,6 +97,7 @@ class Loop:
         """
         training = self._training
         began = time.perf_counter()
+        self._samples.seek(progress.position)
         if not progress.workers or progress.workers[-1][1] != self._engine.workers:
             progress.workers.append((progress.step + 1, self._engine.workers))
         if not progress.curve:
@@ -107,6 +110,7 @@ class Loop:
             self._pending.append(self._one_step(progress.cursor, step))
             progress.consume(self._pending[-1].numbers.astype("<i8").tobytes())
             progress.step, progress.cursor = step, progress.cursor + training.batch_size
+            progress.position = self._samples.position()
             validates, saves, logs = (
                 step % every == 0 or step == training.steps
                 for every in (training.validate_every, training.checkpoint_every, training.log_every)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -104,7 +105,7 @@ class TorchEngine:
 
 def _shard(model: PreTrainedModel, device: torch.device) -> None:
     """Spread the parameters over all workers, each layer gathered when it computes."""
-    from torch.distributed import init_device_mesh
+    from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
     mesh = init_device_mesh(device.type, (dist.get_world_size(),))
@@ -114,7 +115,7 @@ def _shard(model: PreTrainedModel, device: torch.device) -> None:
     fully_shard(model, mesh=mesh)
 
 
-def _local(tensor: Tensor) -> tuple[Tensor, int]:
+def _local(tensor: Any) -> tuple[Tensor, int]:
     """This worker's part of a tensor, and the place of its first element in the flattened whole.
 
     FSDP2 cuts the first dimension, so that a part is one run of elements.
@@ -128,6 +129,6 @@ def _local(tensor: Tensor) -> tuple[Tensor, int]:
     return tensor.to_local(), rows * (tensor.numel() // max(1, tensor.shape[0] if tensor.ndim else 1))
 
 
-def _whole(tensor: Tensor) -> Tensor:
+def _whole(tensor: Any) -> Tensor:
     """A tensor put together from the parts of all workers, which all have to call it."""
     return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor

@@ -33,7 +33,7 @@ class KillingRun(TrackedRun):
         super().log_metrics(metrics, step)
 
 
-def main(config_path: str, step: int, done: str) -> None:
+def main(config_path: str, step: int, done: str, *overrides: str) -> None:
     """Train in a cluster of its own until a worker kills this process at `step`."""
     import ray
 
@@ -48,8 +48,10 @@ def main(config_path: str, step: int, done: str) -> None:
 
     stage.open_run = open_killing_run
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    pipeline.run(config.load(config_path, ["cluster.num_cpus=2", "cluster.object_store_mb=100"]), ["pretrain"])
+    pipeline.run(
+        config.load(config_path, ["cluster.num_cpus=2", "cluster.object_store_mb=100", *overrides]), ["pretrain"]
+    )
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), sys.argv[3])
+    main(sys.argv[1], int(sys.argv[2]), *sys.argv[3:])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mlflow.tracking import MlflowClient
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
@@ -132,10 +133,22 @@ def test_a_model_trained_in_bf16_is_stored_in_bf16(export: Callable[..., Exporte
 def test_the_model_card_tells_of_data_recipe_and_results(export: Callable[..., Exported]) -> None:
     card = (export("llama").directory / "README.md").read_text()
     assert card.startswith("---\nlibrary_name: transformers\n")
-    assert "would have 5.250; this one has 2.500." in card
+    assert "| loss of a model that knows only how frequent each token is | 5.2500 |" in card
+    assert "| validation loss, nats a token | 2.5000 |" in card
+    assert "| learning rate | 0.0005 |" in card
     for stated in ("## tokenizer", "## pretrain", '"learning_rate": 0.0005', '"validation_loss": 2.5'):
         assert stated in card
     assert "seconds" not in card  # equal models have equal cards
+
+
+def test_the_model_is_registered_in_mlflow(export: Callable[..., Exported]) -> None:
+    exported = export("llama")
+    client = MlflowClient(tracking_uri=f"sqlite:///{exported.experiment.run_dir}/mlflow.db")
+    version = client.get_model_version_by_alias("test", "latest-export")
+    assert (str(version.version), version.run_id) == ("1", exported.manifest.facts["mlflow_run"])
+    assert exported.manifest.facts["registered"] == "models:/test/1"
+    registered = Path(version.source.removeprefix("file://"))
+    assert (registered / "model.safetensors").read_bytes() == (exported.directory / "model.safetensors").read_bytes()
 
 
 def test_nothing_is_printed_but_codelms_lines(
@@ -144,7 +157,7 @@ def test_nothing_is_printed_but_codelms_lines(
     export("llama")
     out, err = capfd.readouterr()
     assert out == ""
-    assert [line.split()[0] for line in err.splitlines()] == ["export"]
+    assert {line.split()[0] for line in err.splitlines()} == {"export"}
 
 
 def test_equal_inputs_make_equal_files(export: Callable[..., Exported]) -> None:

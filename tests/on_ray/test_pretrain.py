@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow.fs as pafs
 import pytest
 import ray
+import torch
 from mlflow.tracking import MlflowClient
 from safetensors.numpy import load_file
 
@@ -21,7 +22,10 @@ from codelm.on_ray import pretrain, stage
 from codelm.on_ray.pretrain import STAGE, resolve_accelerator, scaling
 from codelm.on_ray.stage import run_stage
 from codelm.run_dir import Manifest, RunDir
+from codelm.tokenization import bpe
 from codelm.tracking import TrackedRun
+from codelm.training.checkpoint import Progress, write_part
+from codelm.training.state import Piece
 from tests.on_ray import killing
 from tests.training.packed import write_packed
 
@@ -119,15 +123,25 @@ def test_facts_tell_how_it_ran(trained: Trained) -> None:
     assert (facts["engine"], facts["workers"], facts["device"], facts["precision"]) == ("deepspeed", 2, "cpu", "fp32")
     assert facts["threads"] >= 1
     assert facts["tokens_per_second"] > 0
+    assert facts["workers_from_step"] == {"1": 2}
+    assert set(facts["start_seconds"]) == {"ray_train", "imports", "model", "engine", "first_step"}
+    assert all(seconds >= 0 for seconds in facts["start_seconds"].values())
+    assert 0 < facts["mfu"] < 1
+    assert facts["peak_flops"].endswith(" measured")
+    assert 0 < facts["checkpoint_wait_share"] < 1
 
 
 def test_mlflow_has_the_curve_by_step(trained: Trained) -> None:
     client = MlflowClient(tracking_uri=f"sqlite:///{trained.experiment.run_dir}/mlflow.db")
     run = trained.manifest.facts["mlflow_run"]
-    for key in ("train_loss", "learning_rate", "gradient_norm", "tokens_per_second"):
+    for key in ("train_loss", "learning_rate", "gradient_norm", "tokens_per_second", "tokens", "mfu", "memory_gib"):
         assert {metric.step for metric in client.get_metric_history(run, key)} >= set(range(1, 13)), key
     measured = [metric for metric in client.get_metric_history(run, "validation_loss") if metric.step]
     assert {metric.step for metric in measured} == {6, 12}
+    assert client.get_metric_history(run, "validation_perplexity")[-1].value == pytest.approx(
+        trained.manifest.metrics["validation_perplexity"]
+    )
+    assert {metric.step for metric in client.get_metric_history(run, "checkpoint_seconds")} == {5, 9}
 
 
 def test_the_terminal_shows_codelms_lines_alone(trained: Trained) -> None:
@@ -162,14 +176,15 @@ def test_a_killed_worker_is_restarted_and_the_result_is_the_same(
     assert manifest.metrics == trained.manifest.metrics
 
 
-def test_a_rerun_after_the_driver_was_killed_goes_on_and_the_result_is_the_same(
+def test_a_rerun_with_more_workers_goes_on_from_the_last_whole_checkpoint(
     trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """One worker until the driver is killed, its last checkpoint damaged; then two workers."""
     experiment, done = elsewhere(trained, tmp_path, "run"), tmp_path / "done"
     path = tmp_path / "experiment.yaml"
     path.write_text(config.to_yaml(experiment))
     killed = subprocess.run(
-        [sys.executable, "-m", "tests.on_ray.killing", str(path), "10", str(done)],
+        [sys.executable, "-m", "tests.on_ray.killing", str(path), "10", str(done), "training.workers=1"],
         capture_output=True,
         timeout=280,
         check=False,
@@ -178,10 +193,25 @@ def test_a_rerun_after_the_driver_was_killed_goes_on_and_the_result_is_the_same(
     assert done.exists()
     run_dir = RunDir(experiment.run_dir)
     assert run_dir.manifest("pretrain") is None
+    other = experiment.model_copy(update={"seed": 1})
+    with pytest.raises(
+        UserError, match=r"an interrupted pretrain of another config or input:\n  seed: 0 there, 1 asked"
+    ):
+        run_stage(STAGE, other, run_dir)
+    [damaged] = Path(run_dir.path(".work")).glob("pretrain/checkpoints/*/step-000000008/state-0-0.safetensors")
+    with damaged.open("r+b") as file:
+        file.seek(-1, 2)
+        last = file.read(1)[0]
+        file.seek(-1, 2)
+        file.write(bytes([last ^ 1]))
+
     manifest = run_stage(STAGE, experiment, run_dir)
-    assert "going on from step 8" in capsys.readouterr().err
-    assert manifest.files == trained.manifest.files
-    assert manifest.metrics == trained.manifest.metrics
+    told = capsys.readouterr().err
+    assert "checkpoint step-000000008 is not whole (state-0-0.safetensors does not have the content" in told
+    assert "going on from step 4" in told
+    assert manifest.facts["workers_from_step"] == {"1": 1, "5": 2}
+    assert manifest.metrics["samples_sha256"] == trained.manifest.metrics["samples_sha256"]
+    assert manifest.metrics["validation_loss"] == pytest.approx(trained.manifest.metrics["validation_loss"], abs=1e-4)
 
 
 def test_a_diverging_run_stops_at_once_and_is_not_tried_again(
@@ -190,14 +220,18 @@ def test_a_diverging_run_stops_at_once_and_is_not_tried_again(
     experiment = with_inputs(
         make_experiment(["training.engine=torch", "training.learning_rate=1e30", "training.max_failures=3"])
     )
-    with pytest.raises(UserError, match=r"the training loss is (nan|inf) at step \d; lower training.learning_rate"):
+    root = Path(experiment.run_dir)
+    (root / "tokenizer" / bpe.TOKENIZER_FILE).write_text(bpe.train(["def f(x): return x"], 300, 2).to_str())
+    (root / "corpus" / "data").mkdir(parents=True)
+    said = r"(training loss|norm of the gradient) is (nan|inf) at step \d; lower .* The batch is sequence \d+"
+    with pytest.raises(UserError, match=said):
         run_stage(STAGE, experiment, RunDir(experiment.run_dir))
     attempts = Path(experiment.run_dir) / ".work" / "pretrain" / "checkpoints"
     assert len([path for path in attempts.iterdir() if path.is_dir()]) == 1
 
 
 def test_keys_that_leave_the_result_alone_are_not_in_the_fingerprint(make_experiment: MakeExperiment) -> None:
-    same = ["training.log_every=3", "training.checkpoint_every=7", "training.max_failures=9"]
+    same = ["training.log_every=3", "training.checkpoint_every=7", "training.max_failures=9", "training.workers=2"]
     assert STAGE.config(make_experiment(same)) == STAGE.config(make_experiment())
     for other in ("training.steps=9", "seed=4", "model.layers=3", "training.validate_every=3"):
         assert STAGE.config(make_experiment([other])) != STAGE.config(make_experiment())
@@ -231,14 +265,14 @@ def test_a_tpu_slice_gets_one_process_a_chip(make_experiment: MakeExperiment) ->
     assert (chosen.topology, chosen.accelerator_type) == ("2x2x1", "TPU-V4")
 
 
-def test_only_the_attempt_to_go_on_from_is_kept(tmp_path: Path) -> None:
-    for step in ("attempt-a/step-000000004", "attempt-b/step-000000008", "attempt-c/step-000000009"):
-        (tmp_path / step).mkdir(parents=True)
-    pretrain._delete_attempts(pafs.LocalFileSystem(), str(tmp_path), str(tmp_path / "attempt-b" / "step-000000008"))
-    assert [path.name for path in tmp_path.iterdir()] == ["attempt-b"]
-    pretrain._delete_attempts(pafs.LocalFileSystem(), str(tmp_path), None)
-    assert list(tmp_path.iterdir()) == []
-    pretrain._delete_attempts(pafs.LocalFileSystem(), str(tmp_path / "absent"), None)
+def test_attempts_without_one_of_the_last_whole_checkpoints_are_deleted(tmp_path: Path) -> None:
+    local = pafs.LocalFileSystem()
+    for step in ("attempt-a/step-000000004", "attempt-b/step-000000008", "attempt-c/step-000000012"):
+        write_part(local, str(tmp_path / step), 0, 1, [Piece("w", "weight", 0, torch.ones(2))], Progress())
+    (tmp_path / "attempt-d" / "step-000000016").mkdir(parents=True)  # begun, and killed
+    pretrain._delete_attempts(local, str(tmp_path), 2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["attempt-b", "attempt-c"]
+    pretrain._delete_attempts(local, str(tmp_path / "absent"), 2)
 
 
 @pytest.mark.parametrize(
@@ -246,6 +280,10 @@ def test_only_the_attempt_to_go_on_from_is_kept(tmp_path: Path) -> None:
     [
         (["accelerator=gpu"], "accelerator: gpu, but there is no GPU here; set accelerator: auto"),
         (["accelerator=tpu", "training.engine=torch"], "accelerator: tpu, but there is no TPU here"),
+        (
+            ["training.offload_optimizer=true"],
+            "training.offload_optimizer: on cpu the optimizer is in the host's memory",
+        ),
         (["accelerator=tpu"], "training.engine: deepspeed does not run on TPUs; set training.engine: torch"),
         (
             ["training.workers=4", "cluster.num_cpus=2", "training.micro_batch_size=1"],
