@@ -15,7 +15,7 @@ from codelm.corpus.sources import plan, read
 from codelm.corpus.text_store import PLACES, BlockWriter, TextStore
 from codelm.run_dir import digest_of
 
-SMALLEST_BLOCK, LARGEST_BLOCK = 4 << 20, 128 << 20
+SMALLEST_BLOCK, LARGEST_BLOCK = 8 << 20, 128 << 20
 """Bytes of sources in a block."""
 BLOCKS = 32
 """A block has about this part of what comes before it, so that their number grows slowly with the corpus."""

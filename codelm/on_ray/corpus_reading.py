@@ -144,10 +144,10 @@ def _ordered(files: pa.Table) -> pa.Table:
 def _read(annotator: Annotator, store: TextStore, packed: Iterable[bytes]) -> tuple[pa.Table, Members]:
     """Read and annotate the files of packed blocks: annotations, but for the bands, in any order; and the bands."""
     cpus = int(ray.cluster_resources()["CPU"])
-    plans: list[Any] = [ray.put(pa.table({"block": [block]})) for block in packed]
+    plans = [pa.table({"block": [block]}) for block in packed]
     if not plans:
         return FILES.empty_table().drop_columns("bands"), [[] for _ in range(cpus)]
-    dataset = ray.data.from_arrow_refs(plans).map_batches(
+    dataset = ray.data.from_arrow(plans).map_batches(
         partial(annotate_block, annotator, store), batch_size=None, batch_format="pyarrow"
     )
     deal: Any = deal_bands.options(num_returns=1 + cpus)

@@ -33,7 +33,7 @@ def test_blocks_hold_all_splits_in_order_and_grow_with_the_corpus() -> None:
 def test_many_small_files_are_work_too() -> None:
     entries = tuple(Entry(f"{number}.py", 1, "1") for number in range(512))
     small = replace(split(512), entries=entries)
-    assert len(list(blocks([small] * 8))) == 2
+    assert len(list(blocks([small] * 16))) == 2
 
 
 def test_a_digest_names_the_versions_of_all_files() -> None:
