@@ -53,7 +53,8 @@ def untouched(tmp_path: Path) -> bool:
 def test_help_names_every_command(codelm: Callable[..., tuple[int, str]]) -> None:
     status, text = codelm("--help")
     assert status == 0
-    for command in ("pipeline", "serve", "judge", "compare", "validate", "show-config", *DIRECTORIES):
+    on_clusters = ("submit", "jobs", "logs", "stop", "plan")
+    for command in ("pipeline", "serve", "judge", "compare", "validate", "show-config", *on_clusters, *DIRECTORIES):
         assert command in text
 
 
