@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from codelm.training.objective import IGNORED, Objective
+from codelm.training.cross_entropy import IGNORED, token_losses
+from codelm.training.objective import Objective
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,7 @@ class SolutionObjective(Objective):
         labels = self.labels(tokens)
         ids = readable(tokens)
         logits = model(input_ids=ids, position_ids=self.places(ids, tokens), use_cache=False).logits
-        losses = functional.cross_entropy(
-            logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none"
-        )
+        losses = token_losses(logits.flatten(0, 1), labels.flatten())
         return torch.stack([losses.view_as(ids).sum(dim=1), (labels != IGNORED).sum(dim=1).float()], dim=1)
 
     def labels(self, tokens: Tensor) -> Tensor:

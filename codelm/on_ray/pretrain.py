@@ -149,6 +149,8 @@ def fit(
         logging.getLogger("ray.train").setLevel(logging.ERROR)
         for variable, value in RAY_TRAIN.items():
             os.environ.setdefault(variable, value)
+        if len(ray.nodes()) == 1:  # nobody takes away the driver's own machine: an actor less to start
+            os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
         told: dict[str, Any] = _outside_the_main_thread(trainer.fit).return_value
     if "error" in told:
         raise Diverged(told["error"], told["samples"]) if told["samples"] else UserError(told["error"])

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-IGNORED = -100
-"""The label that `cross_entropy` leaves out."""
+from codelm.training.cross_entropy import IGNORED, token_losses
 
 
 @dataclass(frozen=True)
@@ -55,9 +54,7 @@ class Objective:
         restarts = {"position_ids": positions(tokens, self.eos_id)} if self.isolate else {}
         logits = model(input_ids=tokens, use_cache=False, **restarts).logits
         labels = self.labels(tokens)
-        losses = functional.cross_entropy(
-            logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none"
-        )
+        losses = token_losses(logits.flatten(0, 1), labels.flatten())
         return torch.stack([losses.view_as(tokens).sum(dim=1), (labels != IGNORED).sum(dim=1).float()], dim=1)
 
     def labels(self, tokens: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ import pytest
 import ray
 import torch
 from mlflow.tracking import MlflowClient
+from ray.util.placement_group import placement_group, remove_placement_group
 from safetensors.numpy import load_file
 
 from codelm import config
@@ -214,18 +215,24 @@ def test_a_rerun_with_more_workers_goes_on_from_the_last_whole_checkpoint(
     assert manifest.metrics["validation_loss"] == pytest.approx(trained.manifest.metrics["validation_loss"], abs=1e-4)
 
 
-def test_a_diverging_run_stops_at_once_and_is_not_tried_again(
-    ray_cluster: None, make_experiment: MakeExperiment
+def test_elastic_workers_take_what_there_is_and_a_diverging_run_stops_at_once(
+    ray_cluster: None, make_experiment: MakeExperiment, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    experiment = with_inputs(
-        make_experiment(["training.engine=torch", "training.learning_rate=1e30", "training.max_failures=3"])
-    )
+    """Of two workers one has a CPU; it diverges, which is not tried again."""
+    elastic = ["training.workers=2", "training.min_workers=1"]
+    experiment = with_inputs(make_experiment(["training.engine=torch", "training.learning_rate=1e30", *elastic]))
+    taken = placement_group([{"CPU": 3}])
+    ray.get(taken.ready())
     root = Path(experiment.run_dir)
     (root / "tokenizer" / bpe.TOKENIZER_FILE).write_text(bpe.train(["def f(x): return x"], 300, 2).to_str())
     (root / "corpus" / "data").mkdir(parents=True)
     said = r"(training loss|norm of the gradient) is (nan|inf) at step \d; lower .* The batch is sequence \d+"
-    with pytest.raises(UserError, match=said):
-        run_stage(STAGE, experiment, RunDir(experiment.run_dir))
+    try:
+        with pytest.raises(UserError, match=said):
+            run_stage(STAGE, experiment, RunDir(experiment.run_dir))
+    finally:
+        remove_placement_group(taken)
+    assert "1 workers on cpu" in capsys.readouterr().err
     attempts = Path(experiment.run_dir) / ".work" / "pretrain" / "checkpoints"
     assert len([path for path in attempts.iterdir() if path.is_dir()]) == 1
 

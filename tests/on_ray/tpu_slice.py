@@ -18,9 +18,15 @@ SLICE = {
 def worker(config: dict[str, Any]) -> dict[str, Any]:
     """What Ray has given to this worker."""
     import ray
+    import ray.train
 
     context = ray.get_runtime_context()
-    return {"chips": context.get_accelerator_ids()["TPU"], "resources": context.get_assigned_resources()}
+    return {
+        "workers": ray.train.get_context().get_world_size(),
+        "chips": len(context.get_accelerator_ids()["TPU"]),
+        "visible": os.environ.get("TPU_VISIBLE_CHIPS"),
+        "resources": context.get_assigned_resources(),
+    }
 
 
 def main() -> None:
