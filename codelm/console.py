@@ -30,7 +30,7 @@ def console() -> Console:
 def say(stage: str, text: str) -> None:
     """Print one line for one event of a stage."""
     console().print(f"[bold cyan]{stage:>9}[/]  ", end="")
-    console().print(text, markup=False)
+    console().print(text, markup=False, emoji=False)
 
 
 @contextmanager

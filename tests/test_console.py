@@ -10,6 +10,11 @@ def test_a_line_has_stage_and_text(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "   corpus  kept 3 [of] 4 files in /a/very/long/path" + "/x" * 100 + "\n"
 
 
+def test_names_between_colons_stay_what_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    console.say("examples", "tasks.py:851:shield:0")  # rich would print a picture of a shield
+    assert capsys.readouterr().err == " examples  tasks.py:851:shield:0\n"
+
+
 def test_plain_progress_is_a_line_now_and_then(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,8 @@ from codelm.config.model import Data, Model, Tokenizer
 from codelm.config.presets import filled
 from codelm.config.running import Cluster, Serving, Tracking
 from codelm.config.section import Section
-from codelm.config.training import Training
+from codelm.config.sweep import Sweep
+from codelm.config.training import Training, impossible_engine
 from codelm.records import BYTE_ALPHABET_SIZE, SPECIAL_TOKENS
 
 
@@ -32,6 +33,8 @@ class Experiment(Section):
     training: Training = Training()
     finetuning: Finetuning | None = None
     """null leaves fine-tuning out; else the fine-tuned model is the one that is evaluated and served."""
+    sweep: Sweep | None = None
+    """null where nothing is searched; `codelm sweep` needs it."""
     evaluation: Evaluation = Evaluation()
     serving: Serving = Serving()
     tracking: Tracking = Tracking()
@@ -103,12 +106,7 @@ def _impossible_recipe(key: str, training: Training, steps: int | None) -> Itera
         training: the recipe.
         steps: that it takes; None where these are not known yet.
     """
-    per_pass = training.workers * training.micro_batch_size
-    if training.batch_size % per_pass:
-        yield (
-            f"{key}.batch_size: {training.batch_size} is not divisible by workers x micro_batch_size = "
-            f"{training.workers} x {training.micro_batch_size} = {per_pass}; take a multiple of {per_pass}"
-        )
+    yield from impossible_engine(key, training)
     if steps is not None and training.warmup_steps >= steps:
         yield (f"{key}.warmup_steps: {training.warmup_steps} leaves nothing of {key}.steps = {steps}; lower the first")
     if steps is not None and training.schedule == "wsd" and training.warmup_steps > steps * (1 - training.decay_share):

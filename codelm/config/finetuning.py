@@ -25,7 +25,7 @@ class Lora(Section):
     """Low-rank adaptation (Hu et al. 2021) by `peft`; the exported model has the adapters merged into its weights."""
 
     rank: PositiveInt = 8
-    alpha: Annotated[float, Field(gt=0)] = 16
+    alpha: PositiveInt = 16
     """The adapters' product is scaled by alpha / rank."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     modules: tuple[str, ...] | Literal["all-linear"] = "all-linear"

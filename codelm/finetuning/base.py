@@ -126,7 +126,8 @@ def export(source: str, trained: Path, lora: Lora | None, precision: str, target
     model.generation_config.pad_token_id = (
         tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     )
-    model.to(DTYPES[precision]).save_pretrained(target)
+    torch.nn.Module.to(model, DTYPES[precision])
+    model.save_pretrained(target)
     tokenizer.save_pretrained(target)
 
 

@@ -36,7 +36,8 @@ def limited(examples: Iterable[Example], most: int | None, seed: int) -> tuple[l
     """
     shuffled = sorted(examples, key=lambda example: (order_key(seed, "solution", example.id), example.id))
     seen: dict[str, int] = {}
-    kept, left_out = [], []
+    kept: list[Example] = []
+    left_out: list[Example] = []
     for example in shuffled:
         seen[example.group] = seen.get(example.group, 0) + 1
         (kept if most is None or seen[example.group] <= most else left_out).append(example)

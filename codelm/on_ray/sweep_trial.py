@@ -1,0 +1,245 @@
+"""One trial of a sweep: the same training as by itself, with other values of some keys, in a directory of its own.
+
+It is a function of Ray Tune that starts Ray Train. What rank 0 logs at a validation is passed on to Tune, whose
+schedulers decide by it. A trial that was interrupted goes on from its own checkpoint, whatever Tune remembers.
+"""
+
+import json
+import math
+import tempfile
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.fs as pafs
+from ray import tune
+from ray.util.queue import Empty, Queue
+
+from codelm.config import Experiment
+from codelm.errors import UserError
+from codelm.on_ray import finetune, pretrain
+from codelm.on_ray.stage import run_stage
+from codelm.run_dir import DIRECTORIES, Manifest, RunDir
+from codelm.tracking import TrackedRun, open_run
+from codelm.training.curve import Point, validations
+from codelm.tuning.space import overridden
+
+RECORD, NOTE, POINTER = "trial.json", "note.json", "pointer.json"
+POLL_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Order:
+    """The same for all trials.
+
+    Attributes:
+        experiment: the whole config, without a trial's values.
+        run_dir: where the inputs are.
+        workspace: the sweep's, in terms of `run_dir.fs`.
+        target: `finetune` or `pretrain`.
+        metric: what the best trial is best at.
+        shares_checkpoints: whether trials go on from each other's checkpoints.
+        tracked: the sweep's MLflow run.
+        mlflow_experiment: its name.
+    """
+
+    experiment: Experiment
+    run_dir: RunDir
+    workspace: str
+    target: str
+    metric: str
+    shares_checkpoints: bool
+    tracked: TrackedRun
+    mlflow_experiment: str
+
+    def directory(self, name: str) -> str:
+        """Where a trial works, in terms of `run_dir.fs`."""
+        return f"{self.workspace}/trials/{name}"
+
+
+@dataclass(frozen=True)
+class ReportingRun(TrackedRun):
+    """A trial's MLflow run; what is logged at a validation goes to the trial as well."""
+
+    queue: Any
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
+        """See `TrackedRun`."""
+        super().log_metrics(metrics, step)
+        if "validation_loss" in metrics and step:
+            self.queue.put({"step": step, "validation_loss": metrics["validation_loss"]})
+
+
+def trial(config: dict[str, Any], order: Order) -> None:
+    """Run one trial; what it found is reported to Tune and kept in its directory."""
+    name = tune.get_context().get_trial_id()
+    fs, directory = order.run_dir.fs, order.directory(name)
+    fs.create_dir(directory, recursive=True)
+    finished = read_json(fs, f"{directory}/{RECORD}")
+    if finished is not None and not order.shares_checkpoints:
+        tune.report(finished["reported"])
+        return
+    note = read_json(fs, f"{directory}/{NOTE}") or {}
+    run = open_run(
+        order.tracked.uri, order.mlflow_experiment, f"trial {name}", note.get("mlflow_run"), order.tracked.run_id
+    )
+    if note.get("mlflow_run") != run.run_id:
+        run.log_params(config)
+        _write_json(fs, f"{directory}/{NOTE}", {"mlflow_run": run.run_id})
+    try:
+        reported = _trained(config, order, name, run)
+    except UserError as error:  # it would not go better another time
+        reported = {"validation_loss": math.inf, "percent": 100.0, "step": 0, "error": str(error)}
+    except BaseException:
+        run.finish(succeeded=False)
+        raise
+    kept = {key: value for key, value in reported.items() if key != "error"}
+    run.log_metrics({f"result/{key}": value for key, value in kept.items() if math.isfinite(value)})
+    run.finish(succeeded="error" not in reported)
+    _write_json(fs, f"{directory}/{RECORD}", {"overrides": config, "reported": reported, "mlflow_run": run.run_id})
+    tune.report(reported)
+
+
+def _trained(config: dict[str, Any], order: Order, name: str, run: TrackedRun) -> dict[str, Any]:
+    """Train, report each validation to Tune, and return the last report."""
+    directory = order.directory(name)
+    experiment = overridden(order.experiment, config)
+    start = _adopted(order, name)
+    queue = Queue(actor_options={"num_cpus": 0})
+    reporting = ReportingRun(run.uri, run.run_id, queue)
+
+    def train() -> tuple[dict[str, Any], Any]:
+        if order.target == "finetune":
+            return finetune.train(experiment, order.run_dir, directory, reporting, start=start)
+        corpus = pretrain.PACKED_CORPUS
+        told = pretrain.fit(experiment, order.run_dir, directory, corpus, reporting, stage="pretrain", start=start)
+        return told, experiment.training
+
+    steps = steps_of(experiment, order)
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(train)
+        while not (future.done() and queue.empty()):
+            try:
+                point = queue.get(timeout=POLL_SECONDS)
+            except Empty:
+                continue
+            if point["step"] >= steps:
+                continue  # told below, when all is done: a scheduler might end the trial before that
+            _report({**point, "percent": 100 * point["step"] / steps}, order, name)
+    told, _ = future.result()
+    loss = told["best"]["validation_loss"] if told["best"] else _last_loss(told)
+    reported = {"validation_loss": loss, "step": steps, "percent": 100.0}
+    if order.metric != "validation_loss":
+        reported[order.metric] = _benchmark(experiment, order, directory, told)
+    return reported
+
+
+def steps_of(experiment: Experiment, order: Order) -> int:
+    """Optimizer steps that a trial takes if it is not stopped."""
+    if order.target == "pretrain":
+        return experiment.training.steps
+    return finetune.recipe_of(experiment, finetune.sequences(order.run_dir)).steps
+
+
+def _last_loss(told: dict[str, Any]) -> float:
+    return validations([Point(*values) for values in told["curve"]])[-1][1]
+
+
+def _report(point: dict[str, Any], order: Order, name: str) -> None:
+    """Report to Tune; where trials go on from each other, with a word of where this one's checkpoints are."""
+    if not order.shares_checkpoints:
+        tune.report(point)
+        return
+    with tempfile.TemporaryDirectory(prefix="codelm-pointer-") as directory:
+        (Path(directory) / POINTER).write_text(json.dumps({"trial": name, "step": point["step"]}))
+        tune.report(point, checkpoint=tune.Checkpoint.from_directory(directory))
+
+
+def _adopted(order: Order, name: str) -> str | None:
+    """The checkpoint of another trial that this one was told to go on from; None where it goes on from its own."""
+    given = tune.get_checkpoint()
+    if given is None:
+        return None
+    fs, directory = order.run_dir.fs, order.directory(name)
+    with given.as_directory() as local:
+        pointer = json.loads((Path(local) / POINTER).read_text())
+    note = read_json(fs, f"{directory}/{NOTE}") or {}
+    if pointer["trial"] == name or note.get("adopted") == pointer:
+        return None
+    from codelm.training.checkpoint import checkpoints
+
+    found = checkpoints(fs, f"{order.directory(pointer['trial'])}/{pretrain.CHECKPOINTS}")
+    if not found:
+        return None
+    own = f"{directory}/{pretrain.CHECKPOINTS}"
+    if fs.get_file_info(own).type != pafs.FileType.NotFound:
+        fs.delete_dir(own)
+    copy = f"{directory}/adopted"
+    pafs.copy_files(found[0], copy, source_filesystem=fs, destination_filesystem=fs)
+    _write_json(fs, f"{directory}/{NOTE}", {**note, "adopted": pointer})
+    return copy
+
+
+def _benchmark(experiment: Experiment, order: Order, directory: str, told: dict[str, Any]) -> float:
+    """pass@k of the trial's model, by the stage `evaluate` in a run directory of the trial's own."""
+    from codelm.on_ray import evaluate
+
+    own = RunDir(order.run_dir.uri + directory[len(order.run_dir.root) :])
+    stage = experiment.model_stage if order.target == "finetune" else "export"
+    if own.manifest(DIRECTORIES[stage]) is None:
+        workspace = own.clear_workspace(DIRECTORIES[stage])
+        write_model(experiment, order, directory, workspace, told["facts"]["precision"])
+        own.publish(DIRECTORIES[stage], Manifest(stage, {}, {}))
+    there = experiment.model_copy(
+        update={
+            "run_dir": own.uri,
+            "tracking": experiment.tracking.model_copy(
+                update={"uri": order.tracked.uri, "experiment": order.mlflow_experiment}
+            ),
+            "finetuning": experiment.finetuning if order.target == "finetune" else None,
+        }
+    )
+    manifest = run_stage(evaluate.STAGE, there, own)
+    return float(manifest.metrics["pass_at_k"][order.metric]["value"])
+
+
+def write_model(experiment: Experiment, order: Order, directory: str, target: str, precision: str) -> None:
+    """Write a finished trial's model as a Hugging Face directory.
+
+    Args:
+        experiment: with the trial's values.
+        order: the sweep's.
+        directory: the trial's.
+        target: where to, in terms of the run directory's file system.
+        precision: `bf16` or `fp32`.
+    """
+    fs = order.run_dir.fs
+    if order.target == "finetune":
+        finetune.export_model(experiment, order.run_dir, directory, target, precision)
+        return
+    from codelm.modeling.export import export
+
+    with tempfile.TemporaryDirectory(prefix="codelm-trial-") as name:
+        trained, model = Path(name, "trained"), Path(name, "model")
+        trained.mkdir()
+        for file in ("weights.safetensors", "config.json"):
+            pafs.copy_files(f"{directory}/{file}", str(trained / file), source_filesystem=fs)
+        export(trained, order.run_dir.local_copy("tokenizer"), precision, model)
+        pafs.copy_files(str(model), target, destination_filesystem=fs)
+
+
+def read_json(fs: pafs.FileSystem, path: str) -> dict[str, Any] | None:
+    """A JSON file's content; None where there is none."""
+    try:
+        with fs.open_input_stream(path) as source:
+            content: dict[str, Any] = json.loads(source.read())
+    except FileNotFoundError:
+        return None
+    return content
+
+
+def _write_json(fs: pafs.FileSystem, path: str, content: dict[str, Any]) -> None:
+    with fs.open_output_stream(path) as out:
+        out.write(json.dumps(content).encode())

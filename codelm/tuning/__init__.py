@@ -1,0 +1,1 @@
+"""Sweeps: search spaces over the config, and what came out of the trials."""
