@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
@@ -113,6 +114,22 @@ def resolve(uri: str) -> tuple[pafs.FileSystem, str]:
         return pafs.FileSystem.from_uri(uri)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise UserError(f"cannot use {uri!r}: {error}. Give a local path or an s3:// or gs:// URI.") from error
+
+
+@contextmanager
+def staged(fs: pafs.FileSystem, target: str) -> Iterator[Path]:
+    """A local directory whose files are in `target` afterwards.
+
+    It is `target` itself where that is local, so that a kill leaves nothing elsewhere.
+    """
+    if isinstance(fs, pafs.LocalFileSystem):
+        fs.create_dir(target, recursive=True)
+        yield Path(target)
+        return
+    with TemporaryDirectory(prefix="codelm-") as name:
+        yield Path(name)
+        fs.create_dir(target, recursive=True)
+        pafs.copy_files(name, target, destination_filesystem=fs)
 
 
 class RunDir:

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
+SPLIT_NAMES = {"train": "Training", "valid": "Validation"}
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
@@ -105,12 +106,10 @@ def _data(made: dict[str, dict[str, Any]]) -> list[str]:
             f"{corpus['files_kept']:,} source files ({corpus['bytes_kept'] / 1e6:,.1f} MB) of {corpus['files_in']:,} "
             "that were read, without near-duplicates."
         )
-    if packed:
-        train, valid = packed["train"], packed["valid"]
+    for split, side in (packed or {}).items():
         lines.append(
-            f"Training split: {train['documents']:,} files, {train['tokens']:,} tokens in {train['sequences']:,} "
-            f"sequences of {train['sequence_length']:,}; validation split: {valid['documents']:,} files, "
-            f"{valid['tokens']:,} tokens."
+            f"{SPLIT_NAMES[split]} split: {side['documents']:,} files, {side['tokens']:,} tokens in {side['sequences']:,} "
+            f"sequences of {side['sequence_length']:,}."
         )
     return [*lines, ""] if len(lines) > 2 else []
 

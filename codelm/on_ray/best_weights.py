@@ -1,13 +1,13 @@
 """Weights as a training leaves them behind: the last ones, or those with the lowest validation loss so far."""
 
 import json
-import tempfile
 from typing import Any
 
 import pyarrow.fs as pafs
 import torch.distributed as dist
 from safetensors.torch import save_file
 
+from codelm.run_dir import staged
 from codelm.training.engine import Engine
 
 DIRECTORY = "best"
@@ -26,11 +26,9 @@ def write_weights(engine: Engine, config: Any, fs: pafs.FileSystem, target: str,
     weights = engine.weights()
     if engine.rank == 0:
         chosen = {name: weight for name, weight in weights.items() if names is None or name in names}
-        with tempfile.TemporaryDirectory(prefix="codelm-weights-") as directory:
-            save_file(chosen, f"{directory}/weights.safetensors")
+        with staged(fs, target) as directory:
+            save_file(chosen, directory / "weights.safetensors")
             config.save_pretrained(directory)
-            fs.create_dir(target, recursive=True)
-            pafs.copy_files(directory, target, destination_filesystem=fs)
     dist.barrier()
 
 

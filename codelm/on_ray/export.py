@@ -1,14 +1,11 @@
 """Stage `export`: the trained model as a plain Hugging Face directory with a model card."""
 
-import tempfile
 from pathlib import Path
 from shutil import copyfile
 
-import pyarrow.fs as pafs
-
 from codelm.console import say
 from codelm.on_ray.stage import Context, Outcome, Stage
-from codelm.run_dir import DIRECTORIES
+from codelm.run_dir import DIRECTORIES, staged
 
 CURVE = "loss_curve.png"
 DESCRIBED = ("corpus", "tokenizer", "pack", "pretrain")
@@ -34,14 +31,12 @@ def run(context: Context) -> Outcome:
     parameters = trained.metrics["parameters"]
     pretrain = context.local_input("pretrain")
     curve = CURVE if (pretrain / CURVE).is_file() else None
-    with tempfile.TemporaryDirectory(prefix="codelm-export-") as name:
-        directory = Path(name)
+    with staged(context.run_dir.fs, context.workspace) as directory:
         export(pretrain, context.local_input("tokenizer"), trained.facts["precision"], directory)
         (directory / "README.md").write_text(model_card(context.experiment.name, made, parameters, curve))
         if curve is not None:
             copyfile(pretrain / curve, directory / curve)
         size = (directory / "model.safetensors").stat().st_size
-        pafs.copy_files(name, context.workspace, destination_filesystem=context.run_dir.fs)
         version = _register(context, directory)
     return Outcome({"parameters": parameters, "bytes": size}, {"registered": version})
 
