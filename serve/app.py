@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 from collections.abc import Coroutine
 from typing import Annotated, Any
 
@@ -11,7 +12,8 @@ from ray import serve
 from ray.serve import Application
 from ray.serve.config import AutoscalingConfig, BackpressureConfig
 
-from codelm.inference.engine import Engine, load_engine
+from codelm.config.engines import EngineName, Precision
+from codelm.inference.engine import Engine, Options, load_engine
 from codelm.inference.extent import Extent
 from serve.api import Access, make_api
 from serve.errors import RETRY_AFTER_SECONDS
@@ -45,7 +47,12 @@ class ServeArgs(BaseModel):
     the hub. `user_config: {source: ...}` of the deployment takes its place, and can be changed while it runs."""
     model: str
     """Its name in the API. Without "gpt" in it: editors would send chat templates to it."""
-    engine: str = "transformers"
+    engine: EngineName = "auto"
+    precision: Precision = "auto"
+    cache_mb: PositiveInt = 1024
+    """MiB for keys and values."""
+    threads: PositiveInt | None = None
+    """Of a CPU; None takes all cores of the machine."""
     device: str = "cpu"
     """As torch names it; with `cuda` a replica takes a GPU of the cluster."""
     replicas: PositiveInt = 1
@@ -145,7 +152,14 @@ class Completions:
             def load() -> Engine:
                 found.append(find_model(source, self._args.tracking_uri))
                 args = self._args
-                return load_engine(args.engine, found[0].directory, args.device, args.max_ongoing_requests)
+                options = Options(
+                    max_batch=args.max_ongoing_requests,
+                    precision=args.precision,
+                    cache_mb=args.cache_mb,
+                    # Not as many as Ray counts CPUs for the replica: that is one.
+                    threads=args.threads or len(os.sched_getaffinity(0)),
+                )
+                return load_engine(args.engine, found[0].directory, args.device, options=options)
 
             old, new = self._service.current, Scheduler(load)
             if old is None or old.engine is None:

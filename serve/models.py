@@ -41,11 +41,11 @@ def find_model(source: str, tracking_uri: str | None = None) -> Found:
         version, directory = download_model(source, tracking_uri)
         return Found(_with_files(directory), version)
     if "://" in source:
-        run_dir, directory, version = _published(source)
-        return Found(run_dir.local_copy(directory), version)
+        run_dir, name, version = _published(source)
+        return Found(run_dir.local_copy(name), version)
     if Path(source).is_dir():
-        directory_here = _local(Path(source))
-        return Found(directory_here, _date(directory_here))
+        directory = _local(Path(source))
+        return Found(directory, _date(directory))
     return _from_hub(source)
 
 
