@@ -242,7 +242,7 @@ def test_fauxpilots_engines(post: Any, engine: Engine) -> None:
 
 
 def test_highlight_is_the_models_loss(post: Any, engine: Engine) -> None:
-    text = "def add(a, é):\n    return a\n" * 12  # longer than the model's positions
+    text = "def add(a, é):\n    return a\n" * 24  # longer than the model's positions
     answer = post("/v1/highlight", text=text).json()
     assert "".join(token["text"] for token in answer["tokens"]) == text
     assert [text[token["start"] : token["end"]] for token in answer["tokens"]] == [t["text"] for t in answer["tokens"]]
