@@ -3,16 +3,14 @@
 import math
 import resource
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 
 class BrokenJailError(Exception):
     """The jail could not be set up round a process: our error, and no verdict on the program."""
 
 
-@dataclass(frozen=True)
-class Act:
+class Act(NamedTuple):
     """One process to run in the jail.
 
     Attributes:
@@ -35,8 +33,7 @@ class Act:
     data_limit: bool = False
 
 
-@dataclass(frozen=True)
-class Ended:
+class Ended(NamedTuple):
     """How a process ended, what it used and what it printed.
 
     Attributes:

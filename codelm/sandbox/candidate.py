@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from codelm.sandbox import codec, endings, program
 from codelm.sandbox.acts import Act, Ended
 from codelm.sandbox.jail import Process
-from codelm.sandbox.tasks import LEAST_SHARE
+from codelm.sandbox.patience import LEAST_SHARE
 
 EXCEPTIONS = {
     name: kind for name, kind in vars(builtins).items() if isinstance(kind, type) and issubclass(kind, Exception)
@@ -41,36 +41,39 @@ class Candidate:
 
     def load(self) -> None:
         """Wait until the program is defined; raises Over if it can't be."""
-        answer = self._hear()
-        if answer[0] != "ready":
-            raise Over(answer[2], answer[3])
+        kind, said = self._hear(program.READY)
+        if kind == program.RAISED:
+            raise Over(*said[1:])
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         """Call the function; its value, or its exception if that is a builtin one."""
         try:
-            program.send(self._channel, (arguments, keywords))
+            program.ask(self._channel, arguments, keywords)
         except OSError as error:
             raise Over from error
-        answer = self._hear()
-        if answer[0] == "value":
-            return answer[1]
-        if answer[2] == endings.OUT_OF_MEMORY:
-            raise Over(answer[2], answer[3])
-        raise EXCEPTIONS.get(answer[1], RuntimeError)(answer[3].removeprefix("failed: "))
+        kind, said = self._hear(program.VALUE)
+        if kind == program.VALUE:
+            return said
+        name, ended, text = said
+        if ended == endings.OUT_OF_MEMORY:
+            raise Over(ended, text)
+        raise EXCEPTIONS.get(name, RuntimeError)(text.removeprefix("failed: "))
 
-    def _hear(self) -> tuple[Any, ...]:
+    def _hear(self, wanted: bytes) -> tuple[bytes, Any]:
+        """What the program says: this kind of answer and its value, or RAISED and three texts."""
         try:
-            answer = program.receive(self._channel)
+            kind, said = program.heard(self._channel)
         except EOFError as error:
             raise Over from error
         except codec.CodecError as error:
             raise Over(endings.FAILED, f"failed: {error}") from error
-        shapes = {"ready": 2, "value": 2, "raised": 4}
-        if not isinstance(answer, tuple) or not answer or shapes.get(answer[0]) != len(answer):
-            raise Over(endings.FAILED, "failed: a malformed answer of the program")
-        if answer[0] == "raised" and not (answer[2] in ALLOWED and all(isinstance(part, str) for part in answer)):
-            raise Over(endings.FAILED, "failed: a malformed answer of the program")
-        return answer
+        if kind == program.RAISED:
+            match said:
+                case (str(), str(ended), str()) if ended in ALLOWED:
+                    return kind, said
+        elif kind == wanted:
+            return kind, said
+        raise Over(endings.FAILED, "failed: a malformed answer of the program")
 
 
 def check(control: socket.socket, source: str, limits: Mapping[str, Any], test: Mapping[str, str]) -> Ended:

@@ -3,15 +3,14 @@
 import re
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from codelm.sandbox import compare, endings, languages, program
 from codelm.sandbox.acts import Act, Ended
 from codelm.sandbox.candidate import Candidate, Over, alarm
 from codelm.sandbox.jail import MAX_OUTPUT_BYTES, Process, wipe
-from codelm.sandbox.tasks import COMPILE_CPU_SECONDS, PYTHON
+from codelm.sandbox.patience import COMPILE_CPU_SECONDS, PYTHON
 
 COMPILE_MEMORY_BYTES = 1 << 30
 COMPILE_FILE_BYTES = 64 << 20
@@ -20,8 +19,7 @@ TELLING = re.compile(r"error|exception|assertion|terminate called", re.IGNORECAS
 """In the line of a message that says what went wrong."""
 
 
-@dataclass(frozen=True)
-class Subject:
+class Subject(NamedTuple):
     """A program with its language's toolchain.
 
     Attributes:
@@ -49,7 +47,7 @@ def run(control: socket.socket, subject: Subject, token: str, *, output: bool) -
         wanted = Act(program.SCRIPT if output else program.TESTS, subject.limits, subject.source)
         return Process(control, wanted, capture=capture).finish()
     whole = (
-        subject if not token else replace(subject, source=languages.with_end(subject.language, subject.source, token))
+        subject if not token else subject._replace(source=languages.with_end(subject.language, subject.source, token))
     )
     failed, act = _prepared(control, whole, keep=False)
     if failed is not None and UNREACHABLE in failed.result:
@@ -59,7 +57,7 @@ def run(control: socket.socket, subject: Subject, token: str, *, output: bool) -
         return failed
     ended = _explained(subject, Process(control, act, capture=capture or ("stdout", "stderr")).finish())
     if token and ended.kind == endings.PASSED and token.encode() not in ended.stdout + ended.tail:
-        return replace(ended, kind=endings.FAILED, result="failed: exited before its tests had ended")
+        return ended._replace(kind=endings.FAILED, result="failed: exited before its tests had ended")
     return ended
 
 
@@ -86,7 +84,7 @@ def run_cases(control: socket.socket, subject: Subject, test: Mapping[str, Any])
             ended = Ended(endings.TIMED_OUT, "timed out", 0, 0, 0, worn)
         else:
             limits = {**act.limits, "cpu_seconds": left}
-            now = replace(act, limits=limits)
+            now = act._replace(limits=limits)
             if test["function"] is None:
                 ended = _explained(subject, _printed(control, now, given, expected))
             else:
@@ -98,11 +96,11 @@ def run_cases(control: socket.socket, subject: Subject, test: Mapping[str, Any])
         elif first is None:
             words = ended.result.removeprefix("failed: ")
             result = f"failed: case {number} of {total}: {words}" if ended.kind != endings.TIMED_OUT else "timed out"
-            first = replace(ended, result=result)
+            first = ended._replace(result=result)
     if act.keep:
         wipe(control)
     end = first or Ended(endings.PASSED, "passed", 0, 0, 0, worn)
-    return replace(end, seconds=seconds, cpu_seconds=cpu_seconds, memory_bytes=memory_bytes, worn=worn), passed
+    return end._replace(seconds=seconds, cpu_seconds=cpu_seconds, memory_bytes=memory_bytes, worn=worn), passed
 
 
 def _prepared(control: socket.socket, subject: Subject, *, keep: bool) -> tuple[Ended | None, Act]:
@@ -122,8 +120,7 @@ def _prepared(control: socket.socket, subject: Subject, *, keep: bool) -> tuple[
     act = Act(program.COMMAND, spared, source, command=command, file=file, keep=keep, data_limit=not kind.address_space)
     if not kind.compile:
         return None, act
-    compiling = replace(
-        act,
+    compiling = act._replace(
         command=tuple(languages.filled(kind.compile, **places)),
         keep=True,
         limits={
@@ -138,10 +135,10 @@ def _prepared(control: socket.socket, subject: Subject, *, keep: bool) -> tuple[
         if compiled.kind == endings.FAILED:
             said = _telling((compiled.stderr or compiled.stdout).decode(errors="replace"))
             result = f"failed: {said}"[: program.MAX_RESULT_CHARACTERS]
-            compiled = replace(compiled, kind=endings.SYNTAX_ERROR, result=result)
+            compiled = compiled._replace(kind=endings.SYNTAX_ERROR, result=result)
         wipe(control)
         return compiled, act
-    return None, replace(act, source=None)
+    return None, act._replace(source=None)
 
 
 def _printed(control: socket.socket, act: Act, given: str, expected: str) -> Ended:
@@ -156,16 +153,16 @@ def _printed(control: socket.socket, act: Act, given: str, expected: str) -> End
     if ended.kind != endings.PASSED:
         return ended
     if ended.truncated:
-        return replace(ended, kind=endings.FAILED, result="failed: it printed far more than it should")
+        return ended._replace(kind=endings.FAILED, result="failed: it printed far more than it should")
     if not compare.equal_output(ended.stdout.decode(errors="replace"), expected):
-        return replace(ended, kind=endings.FAILED, result="failed: wrong output")
+        return ended._replace(kind=endings.FAILED, result="failed: wrong output")
     return ended
 
 
 def _called(
     control: socket.socket, act: Act, function: str, given: tuple[Any, ...], right: Callable[[Any], bool]
 ) -> Ended:
-    process = Process(control, replace(act, act=program.FUNCTIONS, entry_point=function))
+    process = Process(control, act._replace(act=program.FUNCTIONS, entry_point=function))
     said: tuple[str, str] | None
     candidate = Candidate(process.channel)
     try:
@@ -189,13 +186,13 @@ def _explained(subject: Subject, ended: Ended) -> Ended:
         return ended
     said, kind = ended.stderr.decode(errors="replace"), languages.OTHERS[subject.language]
     if any(sign in said for sign in kind.out_of_memory):
-        return replace(ended, kind=endings.OUT_OF_MEMORY, result="failed: out of memory")
+        return ended._replace(kind=endings.OUT_OF_MEMORY, result="failed: out of memory")
     if any(sign in said for sign in kind.syntax):
-        ended = replace(ended, kind=endings.SYNTAX_ERROR)
+        ended = ended._replace(kind=endings.SYNTAX_ERROR)
     elif any(sign in said for sign in kind.failure):
-        ended = replace(ended, kind=endings.FAILED)
+        ended = ended._replace(kind=endings.FAILED)
     telling = _telling(said)
-    return replace(ended, result=f"{ended.result}: {telling}"[: program.MAX_RESULT_CHARACTERS]) if telling else ended
+    return ended._replace(result=f"{ended.result}: {telling}"[: program.MAX_RESULT_CHARACTERS]) if telling else ended
 
 
 def _telling(said: str) -> str:

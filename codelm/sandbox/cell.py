@@ -5,7 +5,6 @@ import select
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import asdict
@@ -16,7 +15,9 @@ from typing import Any
 
 from codelm.errors import UserError
 from codelm.sandbox import cgroup, layers, verdicts, wire
-from codelm.sandbox.tasks import COMMAND_WALL_FACTOR, COMPILE_CPU_SECONDS, PYTHON, Limits, Program
+from codelm.sandbox.mountpoint import mountpoint
+from codelm.sandbox.patience import COMMAND_WALL_FACTOR, COMPILE_CPU_SECONDS, PYTHON
+from codelm.sandbox.tasks import Limits, Program
 from codelm.sandbox.toolchains import Installed, installed
 
 ANSWER_MARGIN_SECONDS = 10.0
@@ -82,10 +83,7 @@ class Cell:
                     self._memory = stack.enter_context(cgroup.Memory(self._groups))
                 except OSError as error:
                     raise UserError(f"the sandbox cannot start: {error}") from error
-            scratch = stack.enter_context(
-                tempfile.TemporaryDirectory(prefix="codelm-sandbox-", ignore_cleanup_errors=True)
-            )
-            self._start(scratch)
+            self._start(stack.enter_context(mountpoint()))
             stack.callback(self._end)
             self._await_ready()
             self._stack = stack.pop_all()
@@ -117,8 +115,9 @@ class Cell:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            # A fixed hash seed: the order of a set must not change a verdict.
-            env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "PYTHONHASHSEED": "0"},
+            # A fixed hash seed: the order of a set must not change a verdict. All symbols bound at the start: else each
+            # child would look up anew what it is the first to call.
+            env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "PYTHONHASHSEED": "0", "LD_BIND_NOW": "1"},
             cwd=scratch,
             start_new_session=True,
         )

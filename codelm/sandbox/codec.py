@@ -4,16 +4,23 @@ What is decoded has exactly these types: None, bool, int, float, complex, str, b
 frozenset; nothing of the sender's code or classes gets through. The sender may subclass them: the values travel
 as the plain ones that they hold.
 
-    encode([1, "a"]) == b"l\\x00\\x00\\x00\\x02i\\x00\\x00\\x00\\x011s\\x00\\x00\\x00\\x01a"
+What JSON holds exactly travels as JSON, which C reads and writes; the rest in blocks of a tag, a length and content:
+
+    encode([1, "a"]) == b'j[1,"a"]'
+    encode((1, "a")) == b"t\\x00\\x00\\x00\\x02i\\x00\\x00\\x00\\x011s\\x00\\x00\\x00\\x01a"
 """
 
+import json
 import struct
+from _json import encode_basestring, make_encoder
 from typing import Any
 
 MAX_BYTES = 16 << 20
 """Of one message; the largest result in HumanEval has some kilobytes."""
 MAX_DEPTH = 100
 """Of nested containers, well under Python's recursion limit."""
+MAX_JSON_BYTES = 1 << 20
+"""Of what travels as JSON, whose shortest values take 20 times their length in memory."""
 
 _LENGTH = struct.Struct(">I")
 _BLOCK = struct.Struct(">cI")
@@ -24,6 +31,11 @@ _SEQUENCES: tuple[tuple[Any, bytes], ...] = ((list, b"l"), (tuple, b"t"), (set, 
 _TAGS = dict(_SEQUENCES)
 _BUILDERS: dict[int, Any] = {ord("l"): None, ord("t"): tuple, ord("e"): set, ord("z"): frozenset}
 _INT, _STR, _BYTES, _DICT, _FLOAT, _COMPLEX = b"isbdfc"
+_JSON = b"j"
+_IN_JSON = frozenset((type(None), bool, int, float, str))
+_to_json = make_encoder(None, repr, encode_basestring, None, ":", ",", False, False, True)
+"""What `json.JSONEncoder.encode` calls, without its own Python code: programs replace the builtins that it uses."""
+_from_json = json.JSONDecoder().raw_decode
 
 
 class CodecError(ValueError):
@@ -36,12 +48,33 @@ def encode(value: Any) -> bytes:
     Raises:
         CodecError: it holds something else than plain builtins, is nested too deeply or too large.
     """
+    if _fits_json(value, 0):
+        try:
+            text = _JSON + "".join(_to_json(value, 0)).encode("utf-8", "surrogatepass")
+        except ValueError:  # an integer of more digits than Python prints
+            text = b""
+        if 0 < len(text) <= MAX_JSON_BYTES:
+            return text
     out: list[bytes] = []
     _encode(value, out, 0)
     message = b"".join(out)
     if len(message) > MAX_BYTES:
         raise CodecError(f"a value of {len(message)} bytes; at most {MAX_BYTES} travel")
     return message
+
+
+def _fits_json(value: Any, depth: int) -> bool:
+    """Whether JSON gives back just this value, types included."""
+    kind = type(value)
+    if kind in _IN_JSON:
+        return True
+    if depth >= MAX_DEPTH:
+        return False
+    if kind is dict:
+        return {str}.issuperset(map(type, value)) and all(_fits_json(inner, depth + 1) for inner in value.values())
+    if kind is not list:
+        return False
+    return _IN_JSON.issuperset(map(type, value)) or all(_fits_json(inner, depth + 1) for inner in value)
 
 
 def _encode(value: Any, out: list[bytes], depth: int) -> None:
@@ -105,12 +138,27 @@ def decode(message: bytes) -> Any:
     """
     if len(message) > MAX_BYTES:
         raise CodecError(f"a message of {len(message)} bytes; at most {MAX_BYTES} travel")
+    if message[:1] == _JSON:
+        return _decode_json(message)
     try:
         value, end = _decode(message, 0, 0)
     except (struct.error, UnicodeDecodeError, TypeError) as error:
         raise CodecError(f"a malformed message: {error}") from error
     if end != len(message):
         raise CodecError(f"{len(message) - end} bytes after the value")
+    return value
+
+
+def _decode_json(message: bytes) -> Any:
+    if len(message) > MAX_JSON_BYTES:
+        raise CodecError(f"{len(message)} bytes of JSON; at most {MAX_JSON_BYTES} travel")
+    try:
+        text = message[1:].decode("utf-8", "surrogatepass")
+        value, end = _from_json(text)
+    except (ValueError, RecursionError) as error:
+        raise CodecError(f"a malformed message: {error}") from error
+    if end != len(text):
+        raise CodecError(f"{len(text) - end} characters after the value")
     return value
 
 

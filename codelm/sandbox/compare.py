@@ -8,11 +8,10 @@ space is normalised, then numbers are compared as numbers. Where it compares 100
 tolerance, whole numbers have to be equal here.
 """
 
-import cmath
+import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 RELATIVE, ABSOLUTE = 1e-5, 1e-8
 """APPS': the defaults of `numpy.allclose`, |got - expected| <= ABSOLUTE + RELATIVE |expected|."""
@@ -107,8 +106,7 @@ def _is_floats(value: Any) -> bool:
     return isinstance(value, float)
 
 
-@dataclass(frozen=True)
-class _Rule:
+class _Rule(NamedTuple):
     """How values are compared: exactly, where `absolute` is None."""
 
     tuples_are_lists: bool = False
@@ -140,7 +138,7 @@ class _Rule:
         if self.absolute is None:
             return False
         try:
-            if not (cmath.isfinite(got) and cmath.isfinite(expected)):
+            if not all(math.isfinite(part) for value in (got, expected) for part in (value.real, value.imag)):
                 return False
             return abs(got - expected) <= self.absolute + self.relative * abs(expected)
         except OverflowError:

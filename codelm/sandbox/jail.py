@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from codelm.sandbox import endings, program, wire
 from codelm.sandbox.acts import Act, BrokenJailError, Ended, rlimits
-from codelm.sandbox.tasks import COMMAND_WALL_FACTOR, WALL_FACTOR
+from codelm.sandbox.patience import COMMAND_WALL_FACTOR, WALL_FACTOR
 
 MAX_OUTPUT_BYTES = 1 << 16
 """What is kept of a program's output; the rest is read and thrown away, so that a flood does not block it."""
@@ -91,9 +91,10 @@ class Process:
             EOFError: the zygote is gone.
         """
         if self._act.act == program.FUNCTIONS:
-            self.channel.close()
             self._control.sendall(b".")
             answer, _ = wire.receive(self._control)
+            # Not before: it would wake a process that is to be killed, to find that out for itself.
+            self.channel.close()
         else:
             self._drain()
             answer, _ = wire.receive(self._control)

@@ -7,11 +7,10 @@ after its last statement. A program that reads its own file can still forge that
 """
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Language:
+class Language(NamedTuple):
     """How a language is compiled and run; `{file}`, `{name}` (the file without suffix) and `{memory_mb}` are filled in.
 
     Attributes:

@@ -119,6 +119,8 @@ def detach(target: str) -> None:
 
 _CAPABILITIES = ((ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0), (ctypes.c_uint32 * 6)())
 """Of this process: none."""
+_capset = _libc.capset
+"""Looked up here, once, and not in every child."""
 
 
 def drop_capabilities() -> None:
@@ -127,7 +129,7 @@ def drop_capabilities() -> None:
     Raises:
         OSError: the kernel refused.
     """
-    _checked(_libc.capset(*_CAPABILITIES), "capset")
+    _checked(_capset(*_CAPABILITIES), "capset")
 
 
 def no_new_privileges() -> None:

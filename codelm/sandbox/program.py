@@ -1,6 +1,7 @@
 """Runs inside the jail, in the program's own process: gives up rights, runs the source, answers calls."""
 
 import json
+import marshal
 import os
 import resource
 import socket
@@ -13,8 +14,12 @@ from codelm.sandbox import codec, landlock, linux
 
 MAX_RESULT_CHARACTERS = 300
 HEADER = struct.Struct(">I")
-FIRST_BYTES = 1 << 16
+FIRST_BYTES = 1 << 12
 """Received at once: most messages are shorter."""
+READY, VALUE, RAISED = b"y", b"v", b"r"
+"""What a program's answer begins with; then comes None, the value, or what was raised: type, kind and text."""
+PLAIN_MARSHAL = 2
+"""The last version of marshal's format that keeps no track of which values are the same object."""
 CHANNEL = 3
 """The one descriptor besides standard input, output and error."""
 CONFINED = b"+"
@@ -83,7 +88,7 @@ def obey(source: str, token: str, names: dict[str, Any], *, may_exit: bool) -> N
         may_exit: whether `sys.exit(0)` is a good end.
     """
     dumps, write, leave, say, leaving = json.dumps, os.write, os._exit, describe, SystemExit
-    passed = f"{token} {dumps(['passed', 'passed'])}\n".encode()
+    passed = f'{token} ["passed", "passed"]\n'.encode()
     try:
         code = compile(source, "<string>", "exec")
     except BaseException as error:  # noqa: BLE001  (whatever the compiler raises is the verdict)
@@ -140,24 +145,22 @@ def serve(source: str, entry_point: str) -> NoReturn:
 
     Nothing that is said here is trusted: a program that takes over the channel can but give wrong values.
     """
-    channel = socket.socket(fileno=CHANNEL)
     try:
         code = compile(source, "<string>", "exec")
     except BaseException as error:  # noqa: BLE001  (whatever the compiler raises is the verdict)
-        send(channel, ("raised", "SyntaxError", "syntax error", describe(error)[1]))
+        _answer(CHANNEL, RAISED, ("SyntaxError", "syntax error", describe(error)[1]))
         os._exit(0)
     names: dict[str, Any] = {}
     try:
         exec(code, names)
         function = find(names, entry_point)
-        send(channel, ("ready", None))
+        _answer(CHANNEL, READY, None)
         while True:
-            arguments, keywords = receive(channel)
-            send(channel, _call(function, arguments, keywords))
+            _call(CHANNEL, function)
     except EOFError:
         os._exit(0)
     except BaseException as error:  # noqa: BLE001  (whatever an untrusted program raises is its verdict)
-        send(channel, ("raised", type(error).__name__, *describe(error)))
+        _answer(CHANNEL, RAISED, (type(error).__name__, *describe(error)))
         os._exit(0)
 
 
@@ -174,25 +177,56 @@ def find(names: dict[str, Any], entry_point: str) -> Any:
     raise NameError(f"name '{entry_point}' is not defined")
 
 
-def _call(function: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[str, ...]:
+def _call(channel: int, function: Any) -> None:
+    """Answer one call."""
+    arguments, keywords = marshal.loads(_asked(channel))
     try:
-        return ("value", function(*arguments, **keywords))
+        value = function(*arguments, **keywords)
     except BaseException as error:  # noqa: BLE001  (it is raised again on the other side)
-        return ("raised", type(error).__name__, *describe(error))
+        _answer(channel, RAISED, (type(error).__name__, *describe(error)))
+    else:
+        _answer(channel, VALUE, value)
 
 
-def send(channel: socket.socket, value: Any) -> None:
-    """Send one value.
+def _answer(channel: int, kind: bytes, value: Any) -> None:
+    """Send an answer to the referee.
 
     Raises:
-        codec.CodecError: it can't travel.
+        codec.CodecError: the value can't travel.
     """
-    message = codec.encode(value)
+    message = kind + codec.encode(value)
+    whole = memoryview(HEADER.pack(len(message)) + message)
+    while whole:
+        whole = whole[os.write(channel, whole) :]
+
+
+def _asked(channel: int) -> memoryview:
+    """The referee's next message; EOFError when there is none."""
+    message = os.read(channel, FIRST_BYTES)
+    while len(message) < HEADER.size or len(message) < HEADER.size + HEADER.unpack_from(message)[0]:
+        more = os.read(channel, codec.MAX_BYTES)
+        if not more:
+            raise EOFError("the other side is gone")
+        message += more
+    return memoryview(message)[HEADER.size :]
+
+
+def ask(channel: socket.socket, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+    """Call the program's function; what is asked is trusted, so that the fastest format will do.
+
+    Raises:
+        codec.CodecError: an argument can't travel.
+        OSError: the program is gone.
+    """
+    try:
+        message = marshal.dumps((arguments, keywords), PLAIN_MARSHAL)
+    except ValueError:  # of a class that has a builtin one for its base
+        message = marshal.dumps(codec.decode(codec.encode((arguments, keywords))), PLAIN_MARSHAL)
     channel.sendall(HEADER.pack(len(message)) + message)
 
 
-def receive(channel: socket.socket) -> Any:
-    """Receive one value; nothing must follow it, since each side waits for the other's answer.
+def heard(channel: socket.socket) -> tuple[bytes, Any]:
+    """A program's answer, which nothing must follow, since each side waits for the other; its first byte and value.
 
     Raises:
         EOFError: the other side is gone.
@@ -207,7 +241,7 @@ def receive(channel: socket.socket) -> Any:
     missing = HEADER.size + length - len(part)
     if missing > 0:
         part += receive_exactly(channel, missing)
-    return codec.decode(part[HEADER.size :])
+    return part[HEADER.size : HEADER.size + 1], codec.decode(part[HEADER.size + 1 :])
 
 
 def rehearse() -> None:
@@ -215,10 +249,9 @@ def rehearse() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         for value in (1, "a", None, True, 0.5, [1, 2], (1, "b"), {"c": 3}, {4}) * 8:
-            send(ours, ((value,), {}))
-            arguments, keywords = receive(theirs)
-            send(theirs, _call(find({"f": lambda same: same}, "f"), arguments, keywords))
-            receive(ours)
+            ask(ours, (value,), {})
+            _call(theirs.fileno(), find({"f": lambda same: same}, "f"))
+            heard(ours)
             describe(ValueError("a"))
 
 

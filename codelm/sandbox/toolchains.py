@@ -11,7 +11,7 @@ from pathlib import Path
 
 from codelm.errors import UserError
 from codelm.sandbox.languages import OTHERS
-from codelm.sandbox.tasks import PYTHON
+from codelm.sandbox.patience import PYTHON
 
 VERSION_SECONDS = 20.0
 UTILITIES = (

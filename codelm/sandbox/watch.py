@@ -6,7 +6,7 @@ import signal
 import time
 from contextlib import suppress
 
-from codelm.sandbox.tasks import LEAST_SHARE
+from codelm.sandbox.patience import LEAST_SHARE
 
 CPU_CLOCK_SCHED = 2
 """The kind bits of a process's CPU clock id, `(~pid << 3) | 2` (linux/posix-timers.h)."""

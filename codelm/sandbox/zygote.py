@@ -3,7 +3,6 @@
 It never sees a test that a program must not see: in checked mode those stay in the referee, its parent.
 """
 
-import fcntl
 import gc
 import os
 import resource
@@ -61,10 +60,8 @@ class Zygote:
         environment: dict[str, str],
     ) -> None:
         # The places that a program's descriptors take have to be free of ours.
-        self._control = socket.socket(fileno=fcntl.fcntl(control.detach(), fcntl.F_DUPFD_CLOEXEC, OWN_DESCRIPTORS))
-        opened = os.open(os.devnull, os.O_RDWR)
-        self._nowhere = fcntl.fcntl(opened, fcntl.F_DUPFD_CLOEXEC, OWN_DESCRIPTORS)
-        os.close(opened)
+        self._control = socket.socket(fileno=_moved(control.detach(), OWN_DESCRIPTORS))
+        self._nowhere = _moved(os.open(os.devnull, os.O_RDWR), OWN_DESCRIPTORS + 1)
         for place in (0, 1, program.CHANNEL):
             os.dup2(self._nowhere, place, inheritable=False)
         self._own_pids = "namespaces" in layers
@@ -131,6 +128,10 @@ class Zygote:
 
     def _run(self, request: dict[str, Any], descriptors: dict[str, int]) -> dict[str, Any]:
         checked = request["act"] == program.FUNCTIONS
+        ended = select.poll()
+        if checked:
+            ended.register(self._control, select.POLLIN)
+        first_look = max(5, min(request["wall_seconds"], request["cpu_seconds"]) * 1000 / 4)
         started = time.monotonic()
         try:
             if self._own_pids:
@@ -139,20 +140,24 @@ class Zygote:
             if pid == 0:
                 self._become(request, descriptors)
         finally:
-            for descriptor in set(descriptors.values()):
+            for descriptor in descriptors.values():
                 os.close(descriptor)
+        # While the child lives, each page of memory that is touched here is copied: so as little as possible is done.
+        watched = os.pidfd_open(pid)
+        ended.register(watched, select.POLLIN)
+        timed_out = not ended.poll(first_look) and self._watch(pid, ended, request, started)
+        status, usage = self._end(pid)
+        os.close(watched)
         if self._own_pids:
             linux.setns(self._self, linux.CLONE_NEWPID)
-        timed_out = self._watch(pid, request, checked)
-        status, usage = self._end(pid)
         if checked:
             self._control.recv(1)  # the referee has finished too
         return {
             "broken": None,
             "timed_out": timed_out,
             "status": status,
-            "seconds": round(time.monotonic() - started, 4),
-            "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 4),
+            "seconds": time.monotonic() - started,
+            "cpu_seconds": usage.ru_utime + usage.ru_stime,
             "memory_bytes": usage.ru_maxrss << 10,
         }
 
@@ -171,29 +176,20 @@ class Zygote:
         finally:
             os._exit(program.BROKEN)
 
-    def _watch(self, pid: int, request: dict[str, Any], checked: bool) -> bool:
+    def _watch(self, pid: int, ended: select.poll, request: dict[str, Any], started: float) -> bool:
         """Wait until the child has ended, is no longer needed, or is out of time; whether it was the last.
 
         The child is not reaped here, so its pid cannot be taken by another process.
         """
-        descriptor = os.pidfd_open(pid)
-        ended = select.poll()
-        ended.register(descriptor, select.POLLIN)
-        if checked:
-            ended.register(self._control, select.POLLIN)
-        started = time.monotonic()
-        try:
-            while True:
-                left = seconds_left(
-                    time.monotonic() - started, cpu_seconds(pid), request["wall_seconds"], request["cpu_seconds"]
-                )
-                if left <= 0:
-                    return not ended.poll(0)
-                # A program with several threads spends CPU time faster than the clock runs.
-                if ended.poll(max(5, left * 1000 / 4)):
-                    return False
-        finally:
-            os.close(descriptor)
+        while True:
+            left = seconds_left(
+                time.monotonic() - started, cpu_seconds(pid), request["wall_seconds"], request["cpu_seconds"]
+            )
+            if left <= 0:
+                return not ended.poll(0)
+            # A program with several threads spends CPU time faster than the clock runs.
+            if ended.poll(max(5, left * 1000 / 4)):
+                return False
 
     def _end(self, pid: int) -> tuple[int, resource.struct_rusage]:
         """Kill the child and all that came of it; its wait status and what it used."""
@@ -202,3 +198,10 @@ class Zygote:
             kill_quietly(pid)
             return os.wait4(pid, 0)[1:]
         return kill_descendants(pid)
+
+
+def _moved(descriptor: int, place: int) -> int:
+    """A descriptor at another place."""
+    os.dup2(descriptor, place, inheritable=False)
+    os.close(descriptor)
+    return place

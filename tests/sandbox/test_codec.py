@@ -67,6 +67,29 @@ def test_malformed_messages_are_refused(message: bytes) -> None:
         decode(message)
 
 
+@pytest.mark.parametrize(
+    "text", [b"", b"{", b"1 2", b"[1]x", b" 1x", b"\xff", b"9" * 5000, b"[" * 100_000, b"[" + b"0," * (1 << 19) + b"0]"]
+)
+def test_malformed_json_is_refused(text: bytes) -> None:
+    with pytest.raises(CodecError):
+        decode(b"j" + text)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        float("inf"),
+        -0.0,
+        "\ud83d\ude00",
+        {"a": [1, None, True]},
+        {1: 2},
+        [(1,)],
+    ],
+)
+def test_what_json_would_change_travels_otherwise(value: Any) -> None:
+    assert shape(decode(encode(value))) == shape(value)
+
+
 def test_depth_is_bounded_on_both_sides() -> None:
     with pytest.raises(CodecError, match="deep"):
         decode(b"l\0\0\0\1" * (MAX_DEPTH + 2) + b"N")

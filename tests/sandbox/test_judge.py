@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from dataclasses import replace
 
 import psutil
@@ -15,10 +16,21 @@ from codelm.sandbox.judge import Court, Limits, Program, judge, judge_all
 
 LIMITS = Limits(cpu_seconds=1.0, memory_bytes=256 << 20, file_bytes=1 << 20)
 SHORT = Limits(cpu_seconds=0.2)
+COURTS: dict[Limits, Court] = {}
+"""With warm cells, one for each limits."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _courts() -> Iterator[None]:
+    yield
+    while COURTS:
+        COURTS.popitem()[1].__exit__(None, None, None)
 
 
 def result(source: str, limits: Limits = LIMITS) -> str:
-    verdict = judge(Program("test/0", 0, source), limits)
+    if limits not in COURTS:
+        COURTS[limits] = Court(limits).__enter__()
+    verdict = COURTS[limits].judge(Program("test/0", 0, source))
     assert verdict.passed == (verdict.result == "passed")
     return verdict.result
 
@@ -89,7 +101,7 @@ def test_killing_the_supervisor_fails_only_this_program() -> None:
         Program("test/0", index, source)
         for index, source in enumerate(["pass", "import os\nos.kill(os.getppid(), 9)\nwhile True: pass", "pass"])
     ]
-    verdicts = judge_all(programs, LIMITS)
+    verdicts = judge_all(programs, SHORT)
     assert [verdict.passed for verdict in verdicts] == [True, False, True]
     assert [verdict.index for verdict in verdicts] == [0, 1, 2]
 
