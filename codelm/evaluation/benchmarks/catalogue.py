@@ -16,6 +16,7 @@ from codelm.evaluation.benchmarks import apps, expected, humaneval, infilling, m
 from codelm.evaluation.benchmarks.reading import KEY, Hub, read
 from codelm.records import Problem
 from codelm.sandbox import toolchains
+from codelm.sandbox.tasks import Limits
 
 OWN_PROBLEMS = Path(__file__).parents[1] / "data" / "problems.jsonl"
 """The problems that the package carries; `user` has their schema."""
@@ -137,6 +138,11 @@ def load(
     if not kept:
         raise UserError(_nothing_left(problems, languages, difficulties))
     return [stripped(problem) if prompt == "stripped" else problem for problem in _runnable(kept)]
+
+
+def limits(name: BenchmarkName, cpu_seconds: float | None, memory_mb: int) -> Limits:
+    """What each program may use; without `cpu_seconds`, what the benchmark's own evaluator allows."""
+    return Limits(cpu_seconds=cpu_seconds or BENCHMARKS[name].cpu_seconds, memory_bytes=memory_mb << 20)
 
 
 def _refuse_twins(problems: Sequence[Problem]) -> None:
