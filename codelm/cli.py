@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from codelm import __version__, config
+from codelm.config.engines import Precision
 from codelm.errors import exit_on_user_error
 
 STAGE_HELP = {
@@ -158,6 +159,55 @@ def serve(path: ConfigPath, overrides: Overrides = None) -> None:
     from codelm.on_ray.endpoint import serve_forever
 
     serve_forever(experiment)
+
+
+@app.command()
+def complete(
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What comes before; - reads it from standard input.")],
+    model: Annotated[Path, typer.Option(metavar="DIR", help="A Hugging Face directory, or a run directory.")],
+    suffix: Annotated[str | None, typer.Option(help="What comes after: the completion fills the middle.")] = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Tokens at most.")] = 64,
+    temperature: Annotated[float, typer.Option(min=0, help="0 takes the likeliest token each time.")] = 0.0,
+    top_p: Annotated[float, typer.Option(min=0, max=1, help="Sample among the likeliest with this probability.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Of the samples.")] = 0,
+    stop: Annotated[list[str] | None, typer.Option(help="End before this text. Repeatable.")] = None,
+    engine: Annotated[str, typer.Option(help="openvino, vllm, transformers, or auto.")] = "auto",
+    precision: Annotated[Precision, typer.Option(help="Of the arithmetic; int8 rounds the weights.")] = "auto",
+) -> None:
+    """Complete code on the terminal: codelm complete "def f(x):" --model runs/quickstart"""
+    import sys
+
+    from codelm.inference.complete_command import complete as texts
+    from codelm.inference.engine import Request
+
+    request = Request(
+        sys.stdin.read() if prompt == "-" else prompt, max_tokens, temperature, top_p, tuple(stop or ()), seed
+    )
+    for text in texts(model, request, suffix, engine, precision):
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    sys.stdout.write("\n")
+
+
+@app.command("bench-serve")
+def bench_serve(
+    url: Annotated[str, typer.Argument(metavar="URL", help="Up to and with /v1: http://127.0.0.1:8000/v1")],
+    model: Annotated[str, typer.Option(help="The model's name there.")],
+    streams: Annotated[str, typer.Option(metavar="N,N,...", help="Requests at once.")] = "1,8,32",
+    requests: Annotated[int, typer.Option(min=1, help="Requests of each stream.")] = 4,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Tokens of a completion at most.")] = 128,
+    prompt_words: Annotated[int, typer.Option(min=1, help="Words of a prompt.")] = 32,
+) -> None:
+    """Measure any OpenAI-compatible address: time to the first token, tokens/s, percentiles. Key: OPENAI_API_KEY."""
+    from codelm import bench_serve as measuring
+    from codelm.errors import UserError
+
+    if not all(part.isdigit() and int(part) > 0 for part in streams.split(",")):
+        raise UserError(f"--streams: {streams!r} is not a list of numbers such as 1,8,32")
+    key = measuring.key_from_environment()
+    load = measuring.Load(url.rstrip("/"), model, max_tokens, prompt_words, key=key)
+    measured = measuring.bench(load, [int(part) for part in streams.split(",")], requests)
+    typer.echo(measuring.described(measured, shutil.get_terminal_size().columns), nl=False)
 
 
 Ks = Annotated[str | None, typer.Option("--k", metavar="K,K,...", help="pass@k for these k, such as 1,10,100.")]

@@ -72,7 +72,9 @@ def make_experiment(tmp_path: Path) -> Callable[..., Experiment]:
                 "checkpoint_every": 4,
                 "log_every": 2,
             },
-            "evaluation": {"problems": 2, "samples": 2, "max_new_tokens": 8},
+            # Openvino would be compiled in every worker of every test.
+            "evaluation": {"problems": 2, "samples": 2, "max_new_tokens": 8, "engine": "transformers"},
+            "serving": {"engine": "transformers"},
         }
         for section, values in sections.items():
             tree[section] = {**tree.get(section, {}), **values} if isinstance(values, dict) else values

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from codelm.config.engines import EngineName
 from codelm.config.section import PositiveInt, Section
 from codelm.records import Language
 
@@ -78,7 +79,8 @@ class Evaluation(Section):
     """CPU time of one judged program; null takes what the benchmark's own evaluator allows, 3 s for HumanEval."""
     memory_mb: PositiveInt = 1024
     """Address space of one judged program, in MiB."""
-    engine: Literal["transformers"] = "transformers"
+    engine: EngineName = "auto"
+    """auto is openvino on CPUs, vllm on GPUs where it is installed, and else transformers. CPUs compute in fp32."""
     canonical: Literal["all", "report"] = "all"
     """`all` refuses to go on unless all of the benchmark's own solutions pass; `report` says how many do."""
     sandbox: Sandbox = Sandbox()

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from codelm.config.engines import EngineName, Precision
 from codelm.config.section import PositiveInt, Section
 
 
@@ -27,7 +28,14 @@ class Serving(Section):
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(gt=0, lt=65536)] = 8000
-    engine: Literal["transformers"] = "transformers"
+    engine: EngineName = "auto"
+    """auto is openvino on CPUs, vllm on GPUs where it is installed, and else transformers."""
+    precision: Precision = "auto"
+    """auto is bf16 where the device computes with it natively, and else fp32; int8 rounds the weights."""
+    cache_mb: PositiveInt = 1024
+    """A replica's memory for keys and values, in MiB. What prompts have in common is computed once."""
+    threads: PositiveInt | None = None
+    """CPU threads of a replica; null takes all cores of its machine."""
     replicas: PositiveInt = 1
     max_ongoing_requests: PositiveInt = 16
     max_queued_requests: PositiveInt = 64

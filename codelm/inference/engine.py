@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+from codelm.config.engines import Precision
 from codelm.console import say
 from codelm.errors import UserError
 from codelm.inference.codec import Codec
@@ -27,8 +28,6 @@ ENGINES = {
 
 OPENVINO_MODELS = ("llama", "gpt2", "gpt_bigcode", "gpt_neo")
 """`model_type` of those that can be exported to OpenVINO."""
-
-Precision = Literal["auto", "fp32", "bf16", "int8"]
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from codelm.inference.codec import Codec, TextStream
-from codelm.inference.engine import Delta, FinishReason, Request
+from codelm.inference.engine import Delta, FinishReason, Request, TokenScore
 from codelm.inference.sampling import Draws, Logits, adjusted, choose, scores
 
 
@@ -20,14 +20,12 @@ class Progress:
         self.counts: Counter[int] = Counter()
         self._text = TextStream(codec.decode, request.stop)
 
-    def advance(self, token: int, logits: Logits, ends: frozenset[int]) -> Delta:
-        """Add a token; `logits` (1 x vocabulary), the model's own, are those that it was chosen from."""
+    def advance(self, token: int, scored: tuple[TokenScore, ...], ends: frozenset[int]) -> Delta:
+        """Add a token, which is told with its score where the request asks for that."""
         if token in ends:
             return Delta(self._text.finish(), (), "stop")
         self.generated.append(token)
         self.counts[token] += 1
-        asked = self.request.logprobs
-        scored = () if asked is None else tuple(scores(logits, [token], asked))
         text = self._text.push(token)
         reason: FinishReason | None = None
         if not self._text.stopped and len(self.generated) == self.request.max_new_tokens:
@@ -44,10 +42,12 @@ def advance_all(rows: Sequence[Progress], logits: Logits, ends: frozenset[int]) 
         [row.request.top_p for row in rows],
         [row.draws.uniform(len(row.generated)) if row.request.temperature > 0 else 0.0 for row in rows],
     )
-    return [
-        (row.number, row.advance(token, logits[place : place + 1], ends))
-        for place, (row, token) in enumerate(zip(rows, tokens, strict=True))
-    ]
+    deltas = []
+    for place, (row, token) in enumerate(zip(rows, tokens, strict=True)):
+        asked = row.request.logprobs
+        scored = () if asked is None else tuple(scores(logits[place : place + 1], [token], asked))
+        deltas.append((row.number, row.advance(token, scored, ends)))
+    return deltas
 
 
 def check_ids(ids: Sequence[int], vocabulary: int) -> None:

@@ -208,6 +208,8 @@ def load(model_dir: Path, device: str, options: Options) -> TransformersEngine:
     """
     if options.precision == "int8":
         raise UserError("engine transformers has no int8; take precision fp32 or bf16, or engine openvino")
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
     half = options.precision == "bf16" or (options.precision == "auto" and device != "cpu")
     model: Any = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.bfloat16 if half else torch.float32)
     codec = load_codec(model_dir)

@@ -19,14 +19,14 @@ from codelm.evaluation.judging import Rules
 from codelm.evaluation.parts import Parts
 from codelm.evaluation.samples import RESULTS_FILE, SAMPLES_FILE, result_line, sample_record
 from codelm.inference.codec import load_codec
-from codelm.inference.engine import model_positions
+from codelm.inference.engine import choose_engine, model_positions
 from codelm.on_ray.cluster import starts_here
 from codelm.on_ray.evaluation_workers import Workers
+from codelm.on_ray.sampling import cluster_gpus
 from codelm.on_ray.stage import Context, Outcome, Stage
 from codelm.on_ray.stopwatch import Stopwatch
 from codelm.records import Problem, Sample
 from codelm.sandbox import probe
-from codelm.sandbox.judge import Limits
 
 NAME = "evaluate"
 FEW_PROBLEMS = 500
@@ -69,8 +69,7 @@ def run(context: Context) -> Outcome:
     problems = benchmark_problems(evaluation, seed)
     chosen = problems[: evaluation.problems]
     parts = Parts(context.run_dir.fs, context.workspace)
-    cpu_seconds = evaluation.timeout_seconds or catalogue.BENCHMARKS[evaluation.benchmark].cpu_seconds
-    limits = Limits(cpu_seconds=cpu_seconds, memory_bytes=evaluation.memory_mb << 20)
+    limits = catalogue.limits(evaluation.benchmark, evaluation.timeout_seconds, evaluation.memory_mb)
     rules = Rules(limits, evaluation.sandbox.mode, evaluation.sandbox.require)
     name = catalogue.label(evaluation)
     seconds = Stopwatch()
@@ -103,6 +102,7 @@ def run(context: Context) -> Outcome:
         "benchmark": name,
         **_metrics(by_temperature),
         "distinct_programs": judgement.distinct,
+        "engine": _engine(context),
         "canonical_passed": canonical_passed,
         "canonical_total": len(own),
     }
@@ -145,6 +145,13 @@ def _sampled(context: Context, chosen: Sequence[Problem], workers: Workers, part
     return [
         Sample(job.task_id, job.index, json.loads(line)["completion"]) for job, line in zip(jobs, made, strict=True)
     ]
+
+
+def _engine(context: Context) -> str:
+    """The name of the engine that the workers took."""
+    device = "cuda" if cluster_gpus(context.experiment) else "cpu"
+    model = context.local_input(context.experiment.model_stage)
+    return choose_engine(context.experiment.evaluation.engine, model, device).name
 
 
 def _check_canonical(own: Sequence[Sample], lines: Sequence[str], wanted: str) -> int:

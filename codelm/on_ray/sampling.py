@@ -13,10 +13,11 @@ from typing import Any
 import ray
 
 from codelm.config import Experiment
+from codelm.config.engines import Precision
 from codelm.evaluation.generation import Job, complete
 from codelm.evaluation.judging import Rules
 from codelm.evaluation.samples import sample_record
-from codelm.inference.engine import Engine, load_engine
+from codelm.inference.engine import Engine, Options, load_engine
 from codelm.on_ray.judging import Judge, Shared, cluster_cpus, end
 from codelm.on_ray.tasks import answer
 from codelm.run_dir import DIRECTORIES, RunDir
@@ -42,7 +43,10 @@ class Generator(Judge):
     @cached_property
     def _engine(self) -> Engine:
         model = self._run_dir.local_copy(self._directory)
-        return load_engine(self._evaluation.engine, model, self._device, self._evaluation.batch_size)
+        # In fp32, and forgetting prompts between units: samples depend neither on the machine nor on the worker.
+        precision: Precision = "fp32" if self._device == "cpu" else "auto"
+        options = Options(max_batch=self._evaluation.batch_size, precision=precision, remember=False)
+        return load_engine(self._evaluation.engine, model, self._device, options=options)
 
     def load(self) -> None:
         """Answer once the model is loaded."""

@@ -244,6 +244,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--pause", action="store_true", help="wait for Return between loading and measuring")
     parser.add_argument("--engine", help=argparse.SUPPRESS)
     parser.add_argument("--model", help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -261,11 +262,14 @@ def main() -> None:
     with started({name: python for name, python in pythons.items() if python}, str(work), asked.threads) as loaded:
         for one in loaded:
             one.rate(prompts, 4)
+        if asked.pause:
+            input("loaded; Return to measure: ")
         for _ in range(asked.rounds):
             for streams in STREAMS:
                 for one in loaded:
                     rate = one.rate(prompts[:streams], asked.tokens)
                     rates[one.name, streams] = max(rate, rates.get((one.name, streams), 0.0))
+                    print(f"{one.name:>16}  {streams:>2} streams  {rate:.1f} tokens/s", flush=True)
     names = [one.name for one in loaded]
     print("\ntokens/s, and codelm's as a multiple")
     print(f"{'streams':>16}" + "".join(f"{streams:>18}" for streams in STREAMS))

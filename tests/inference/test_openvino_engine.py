@@ -107,7 +107,7 @@ def test_a_long_prompt_does_not_keep_others_waiting(
     while not llama.step():
         pass
     fed.clear()
-    number = llama.add(replace(long, prompt=tuple(range(20, 219)), seed=1))
+    number = llama.add(replace(long, prompt=tuple(range(219, 20, -1)), seed=1))
     assert len(llama.step()) == 1
     assert fed == [[1, 15]]
     llama.cancel(number)
