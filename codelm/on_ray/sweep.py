@@ -163,9 +163,8 @@ def _searched(order: Any, section: Sweep, at_once: int) -> list[Trial]:
             param_space=space,
             tune_config=TuneConfig(
                 num_samples=section.trials,
-                search_alg=_search(section, order.experiment.seed),
+                search_alg=_search(section, at_once, order.experiment.seed),
                 scheduler=_scheduler(section, space, order.experiment.seed),
-                max_concurrent_trials=at_once,
                 reuse_actors=False,
             ),
             run_config=RunConfig(
@@ -193,15 +192,17 @@ def _domain(dimension: Any) -> Any:
     return tune.uniform(low, high) if dimension.kind == "uniform" else tune.loguniform(low, high)
 
 
-def _search(section: Sweep, seed: int) -> Any:
+def _search(section: Sweep, at_once: int, seed: int) -> Any:
+    """How values are drawn; it also bounds the trials at a time, which `TuneConfig` does for some searches only."""
+    from ray.tune.search import ConcurrencyLimiter
     from ray.tune.search.basic_variant import BasicVariantGenerator
     from ray.tune.search.optuna import OptunaSearch
 
     if section.search == "random":
-        return BasicVariantGenerator(random_state=seed)
+        return BasicVariantGenerator(max_concurrent=at_once, random_state=seed)
     logging.getLogger("optuna").setLevel(logging.WARNING)
     mode = "min" if section.metric.endswith("loss") else "max"
-    return OptunaSearch(metric=section.metric, mode=mode, seed=seed)
+    return ConcurrencyLimiter(OptunaSearch(metric=section.metric, mode=mode, seed=seed), max_concurrent=at_once)
 
 
 def _scheduler(section: Sweep, space: dict[str, Any], seed: int) -> Any:
