@@ -27,6 +27,10 @@ from codelm.on_ray.tasks import gather
 ORDER = ("source", "path", "repo", "id", "size", "stars", "language", "licence", "reason", "stamp")
 """Files are sorted by these columns, whatever order they came in; rows equal in all of them are equal."""
 
+MOST_PARTITIONS = 128
+"""Of the bands: each block is dealt out to all of them, and the driver keeps 2.2 kB of each part (`bench_limits
+objects`), so that 9,000 blocks and a partition for each of 1,000 CPUs would take 20 GB."""
+
 Members = list[list[Any]]
 """For each partition of the bands, references to its rows (`candidates.MEMBERS`)."""
 
@@ -143,21 +147,21 @@ def _ordered(files: pa.Table) -> pa.Table:
 
 def _read(annotator: Annotator, store: TextStore, packed: Iterable[bytes]) -> tuple[pa.Table, Members]:
     """Read and annotate the files of packed blocks: annotations, but for the bands, in any order; and the bands."""
-    cpus = int(ray.cluster_resources()["CPU"])
+    partitions = min(int(ray.cluster_resources()["CPU"]), MOST_PARTITIONS)
     plans = [pa.table({"block": [block]}) for block in packed]
     if not plans:
-        return FILES.empty_table().drop_columns("bands"), [[] for _ in range(cpus)]
+        return FILES.empty_table().drop_columns("bands"), [[] for _ in range(partitions)]
     dataset = ray.data.from_arrow(plans).map_batches(
         partial(annotate_block, annotator, store), batch_size=None, batch_format="pyarrow"
     )
-    deal: Any = deal_bands.options(num_returns=1 + cpus)
+    deal: Any = deal_bands.options(num_returns=1 + partitions)
     outputs = []
     with progress("corpus", "blocks", len(plans)) as advance, _mistakes_told(store):
         for bundle in dataset.iter_internal_ref_bundles():
-            outputs += [deal.remote(entry.ref, cpus) for entry in bundle.blocks]
+            outputs += [deal.remote(entry.ref, partitions) for entry in bundle.blocks]
             advance(len(outputs), "read and filtered")
     files = pa.concat_tables(gather([output[0] for output in outputs]))
-    return files, [[output[1 + part] for output in outputs] for part in range(cpus)]
+    return files, [[output[1 + part] for output in outputs] for part in range(partitions)]
 
 
 @contextmanager
