@@ -31,10 +31,16 @@ def demands(experiment: Experiment, stages: Iterable[str]) -> list[Demand]:
     """What the stages must have to begin at all; more makes them faster."""
     asked = []
     resource = ACCELERATORS.get(experiment.accelerator)
+    recipes = {"pretrain": ("training", experiment.training)}
+    if experiment.finetuning is not None:
+        recipes["finetune"] = ("finetuning.training", experiment.finetuning.training)
     for stage in stages:
-        if stage == "pretrain":
-            workers = experiment.training.workers
-            asked.append(Demand(f"training.workers: {workers}", resource or "CPU", workers, "lower training.workers"))
+        if stage in recipes:
+            section, recipe = recipes[stage]
+            workers = recipe.workers
+            asked.append(
+                Demand(f"{section}.workers: {workers}", resource or "CPU", workers, f"lower {section}.workers")
+            )
             kind = experiment.cluster.accelerator_type
             if resource is not None and kind is not None:
                 asked.append(

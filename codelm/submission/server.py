@@ -98,8 +98,8 @@ def cluster_facts(address: str, token: str | None) -> ClusterFacts:
     Raises:
         UserError: nothing answers, it is no Ray cluster, or it does not accept the token.
     """
-    with httpx.Client(base_url=address, headers=headers(token), timeout=TIMEOUT_SECONDS) as client:
-        check_lets_in(client, address, token)
+    with _client(address, token) as client:
+        check_lets_in(client, address)
         with ThreadPoolExecutor(3) as pool:
             metadata, nodes, status = pool.map(
                 lambda path: _get(client, path, address), ("v0/cluster_metadata", "v0/nodes?detail=1", "cluster_status")
@@ -115,11 +115,11 @@ def cluster_facts(address: str, token: str | None) -> ClusterFacts:
 
 def check_address(address: str, token: str | None) -> None:
     """Raise UserError unless a Ray cluster answers there and accepts the token."""
-    with httpx.Client(base_url=address, headers=headers(token), timeout=TIMEOUT_SECONDS) as client:
-        check_lets_in(client, address, token)
+    with _client(address, token) as client:
+        check_lets_in(client, address)
 
 
-def check_lets_in(client: httpx.Client, address: str, token: str | None) -> None:
+def check_lets_in(client: httpx.Client, address: str) -> None:
     """Raise UserError unless a Ray cluster answers and accepts the token."""
     try:
         response = client.get("/api/version")
@@ -143,6 +143,12 @@ def check_lets_in(client: httpx.Client, address: str, token: str | None) -> None
             f"what answers at {address} is not a Ray dashboard (status {response.status_code}); give the head's "
             "address with the dashboard's port, such as http://head:8265"
         )
+
+
+def _client(address: str, token: str | None) -> httpx.Client:
+    # Certificates take longer to load than the rest of the preflight; plain HTTP has none to verify.
+    verify = address.startswith("https://")
+    return httpx.Client(base_url=address, headers=headers(token), timeout=TIMEOUT_SECONDS, verify=verify)
 
 
 def _is_ray(response: httpx.Response) -> bool:

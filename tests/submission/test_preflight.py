@@ -96,6 +96,10 @@ def test_ready_in_under_two_seconds(dashboard: tuple[Dashboard, str], project: P
             r"training.workers: 9 needs 9 CPU, http\S+ has 8 and no auto",
         ),
         (["accelerator=gpu"], r"training.workers: 1 needs 1 GPU, \S+ has 0 and no autoscaler to add some; lower"),
+        (
+            ["finetuning.data=functions", "finetuning.training.workers=9", "finetuning.training.batch_size=72"],
+            r"finetuning.training.workers: 9 needs 9 CPU, .*; lower finetuning.training.workers",
+        ),
         (["evaluation.sandbox.nodes=required"], r"needs 1 sandbox, .* set evaluation.sandbox.nodes: auto"),
         (["training.stepz=3"], r"did you mean training.steps\?"),
         (["tracking.uri=http://me:secret@mlflow"], r"tracking.uri holds a password"),
