@@ -1,6 +1,9 @@
 """Benchmarks by name: their choice by language and difficulty, prompts with and without white space, bad files."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import get_args
 
@@ -50,9 +53,13 @@ def test_solutions_of_the_packaged_problems_pass_and_wrong_ones_do_not() -> None
     assert {problem.task_id for problem in problems} <= WRONG.keys()
     programs = [program(problem, problem.canonical_solutions[0]) for problem in problems]
     programs += [program(problem, WRONG[problem.task_id], 1) for problem in problems]
-    verdicts = judge_all(programs, Limits(cpu_seconds=10))
-    assert [verdict.task_id for verdict in verdicts[: len(problems)] if not verdict.passed] == []
-    assert [verdict.task_id for verdict in verdicts[len(problems) :] if verdict.passed] == []
+    programs.sort(key=lambda each: each.language)
+    by_language = [list(some) for _, some in groupby(programs, lambda each: each.language)]
+    with ThreadPoolExecutor(2) as pool:
+        judged = list(pool.map(partial(judge_all, limits=Limits(cpu_seconds=10)), by_language))
+    verdicts = [verdict for some in judged for verdict in some]
+    assert len(verdicts) == 2 * len(problems)
+    assert [(verdict.task_id, verdict.index) for verdict in verdicts if verdict.passed == bool(verdict.index)] == []
 
 
 def test_packaged_problems_are_of_all_kinds_and_languages() -> None:
