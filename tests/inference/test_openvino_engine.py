@@ -12,7 +12,7 @@ import torch
 
 from codelm.errors import UserError
 from codelm.inference import openvino_export
-from codelm.inference.engine import Options, Request, choose_engine, generate, load_engine
+from codelm.inference.engine import Options, Request, choose_engine, generate, load_engine, stream
 from codelm.inference.openvino_engine import OpenVinoEngine
 from codelm.inference.openvino_export import exported
 from codelm.inference.openvino_model import PagedModel, Piece
@@ -115,6 +115,26 @@ def test_a_long_prompt_does_not_keep_others_waiting(
         llama.step()
     monkeypatch.undo()
     assert generate(llama, [SAMPLED, long]) == alone
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_company_changes_no_bit(any_model: Path, threads: int) -> None:
+    engine = load_engine("openvino", any_model, options=replace(OPTIONS, threads=threads, remember=False))
+    told = replace(SAMPLED, prompt="x = [", max_new_tokens=30, logprobs=3, stop=())
+    alone = list(stream(engine, told))
+    assert len(alone) > 5
+    for others in (1, 3):
+        company = [engine.add(replace(SAMPLED, prompt="y", seed=seed, max_new_tokens=60)) for seed in range(others)]
+        while not engine.step():
+            pass
+        number = engine.add(told)
+        deltas = []
+        while not deltas or deltas[-1].finish_reason is None:
+            deltas += [delta for other, delta in engine.step() if other == number]
+        for other in company:
+            engine.cancel(other)
+        # Not the first: prompts are computed in other shapes.
+        assert deltas[1:] == alone[1:]
 
 
 def test_an_export_is_made_once_for_the_same_weights(llama_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
