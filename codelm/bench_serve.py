@@ -82,26 +82,26 @@ class Figures:
     whole_ms: tuple[float, ...]
 
 
-def bench(load: Load, streams: Sequence[int], requests: int) -> list[Figures]:
+def bench(load: Load, streams: Sequence[int], requests: int, prompts: Iterator[str] | None = None) -> list[Figures]:
     """Measure each number of streams in turn, after one request to warm up.
 
     Args:
         load: what is asked.
         streams: numbers of requests at once.
         requests: for each stream.
+        prompts: to ask; None makes some.
 
     Raises:
         UserError: the address does not answer as OpenAI's API does.
     """
-    return asyncio.run(_bench(load, streams, requests))
+    return asyncio.run(_bench(load, streams, requests, prompts or _prompts(load.prompt_words)))
 
 
-async def _bench(load: Load, streams: Sequence[int], requests: int) -> list[Figures]:
+async def _bench(load: Load, streams: Sequence[int], requests: int, prompts: Iterator[str]) -> list[Figures]:
     headers = {"Authorization": f"Bearer {load.key}"} if load.key else {}
     connector = aiohttp.TCPConnector(limit=0)
     timeout = aiohttp.ClientTimeout(total=600)
     async with aiohttp.ClientSession(headers=headers, connector=connector, timeout=timeout) as session:
-        prompts = _prompts(load.prompt_words)
         first = await _ask(session, load, next(prompts))
         if first.error is not None:
             raise UserError(f"{load.url} does not complete: {first.error}")
