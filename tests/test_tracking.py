@@ -7,7 +7,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from codelm.run_dir import RunDir
-from codelm.tracking import SMALL_BYTES, TrackedRun, log_once, open_run, tracking_uri
+from codelm.tracking import SMALL_BYTES, TrackedRun, download_model, log_once, open_run, tracking_uri
 
 
 @pytest.fixture
@@ -38,6 +38,23 @@ def test_metrics_params_and_files_arrive(uri: str, tmp_path: Path) -> None:
     (judged,) = client.search_runs([client.get_experiment_by_name("judge").experiment_id])
     assert (judged.info.status, judged.data.metrics) == ("FINISHED", {"pass_at_1.value": 0.5})
     assert {item.path for item in client.list_artifacts(judged.info.run_id)} == {"note.txt", "curve.txt"}
+
+
+def test_runs_are_nested_and_a_model_is_found_by_its_alias(uri: str, tmp_path: Path) -> None:
+    parent = open_run(uri, "exp", "sweep", None)
+    child = open_run(uri, "exp", "trial 1", None, parent.run_id)
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.get_experiment_by_name("exp")
+    assert experiment is not None
+    nested = client.search_runs([experiment.experiment_id], f"tags.`mlflow.parentRunId` = '{parent.run_id}'")
+    assert [run.info.run_id for run in nested] == [child.run_id]
+    (tmp_path / "model").mkdir()
+    for version in ("1", "2"):
+        (tmp_path / "model" / "config.json").write_text(version)
+        assert parent.register_model(tmp_path / "model", "quick-start.1", "best") == version
+    assert client.get_model_version_by_alias("quick-start.1", "best").run_id == parent.run_id
+    found, directory = download_model("models:/quick-start.1@best", uri)
+    assert (found, (directory / "config.json").read_text()) == ("2", "2")
 
 
 def test_an_interrupted_run_is_continued(uri: str) -> None:
