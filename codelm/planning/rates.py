@@ -81,7 +81,7 @@ def _of_run(found: Mapping[str, Manifest]) -> dict[str, Any]:
     if "corpus" in found and cores:
         rates["corpus"] = found["corpus"].metrics["bytes_in"] / found["corpus"].facts["seconds"] / cores
     if "pack" in found and cores:
-        tokens = sum(found["pack"].metrics[split]["tokens"] for split in ("train", "valid"))
+        tokens = sum(split["tokens"] for split in found["pack"].metrics.values())
         rates["pack"] = tokens / found["pack"].facts["seconds"] / cores
     if "pretrain" in found:
         facts, config = found["pretrain"].facts, found["pretrain"].config
