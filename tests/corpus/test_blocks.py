@@ -6,7 +6,7 @@ import pytest
 from codelm.config import Corpus
 from codelm.corpus import blocks as module
 from codelm.corpus.annotate import Annotator
-from codelm.corpus.blocks import FILES, LARGEST_BLOCK, SMALLEST_BLOCK, Block, annotated, blocks
+from codelm.corpus.blocks import FILES, LARGEST_BLOCK, SMALLEST_BLOCK, Block, Listing, annotated, blocks
 from codelm.corpus.source_file import Entry, Split
 from codelm.corpus.sources import plan
 from codelm.corpus.text_store import TextStore
@@ -84,3 +84,16 @@ def test_a_block_that_is_done_is_not_read_again(
 
 def test_an_empty_block(store: TextStore) -> None:
     assert annotated(Block(()), Annotator(Corpus(sources=("s",)), 0), store) == FILES.empty_table()
+
+
+def test_a_listing_is_what_plan_says_in_little_memory(tmp_path: Path) -> None:
+    for number in range(2000):
+        (tmp_path / f"{number}.py").write_text(GOOD)
+    corpus = Corpus(sources=(str(tmp_path),))
+    listing = Listing.of(corpus)
+    assert list(listing.splits()) == list(plan(str(tmp_path), corpus))
+    assert sum(map(len, listing.packed)) < 40 * 2000
+    before = listing.digests[str(tmp_path)]
+    assert Listing.of(corpus).digests == {str(tmp_path): before}
+    (tmp_path / "7.py").write_text("x = 1\n")
+    assert Listing.of(corpus).digests[str(tmp_path)] != before

@@ -104,6 +104,16 @@ def second_source(tmp_path: Path, source: Path) -> Path:
     return second
 
 
+def test_sources_are_listed_once_a_run(make_experiment: Make, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment = make_experiment()
+    digests = STAGE.sources(experiment)
+    with monkeypatch.context() as patched:
+        patched.setattr(blocks, "plan", lambda *given: pytest.fail("listed again"))
+        listing = module._listed(experiment.corpus)
+    assert {f"source {source}": digest for source, digest in listing.digests.items()}.items() <= digests.items()
+    assert module._listed(experiment.corpus) == listing, "what was taken is listed anew"
+
+
 def test_nothing_but_the_content_decides_the_bytes(
     ray_cluster: None,
     make_experiment: Make,
