@@ -108,8 +108,8 @@ def _data(made: dict[str, dict[str, Any]]) -> list[str]:
         )
     for split, side in (packed or {}).items():
         lines.append(
-            f"{SPLIT_NAMES[split]} split: {side['documents']:,} files, {side['tokens']:,} tokens in {side['sequences']:,} "
-            f"sequences of {side['sequence_length']:,}."
+            f"{SPLIT_NAMES[split]} split: {side['documents']:,} files, {side['tokens']:,} tokens in "
+            f"{side['sequences']:,} sequences of {side['sequence_length']:,}."
         )
     return [*lines, ""] if len(lines) > 2 else []
 

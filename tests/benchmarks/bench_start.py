@@ -33,8 +33,8 @@ print(began, ready, reached, time.time())
 """
 
 
-def experiment(root: Path, engine: str) -> Path:
-    """The config, with what the stage reads in its run directory."""
+def experiment(root: Path, engine: str, length: int = 64, **sections: dict[str, Any]) -> Path:
+    """The config, changed by `sections`, with what the stage reads in its run directory."""
     tree: dict[str, Any] = {
         "name": "start",
         "run_dir": str(root / "run"),
@@ -42,13 +42,15 @@ def experiment(root: Path, engine: str) -> Path:
         "cluster": {"num_cpus": 2},
         "corpus": {"sources": [str(root)]},
         "tokenizer": {"vocab_size": 512},
-        "data": {"sequence_length": 64},
+        "data": {"sequence_length": length},
         "model": {"hidden_size": 64, "layers": 2, "heads": 4, "intermediate_size": 128, "max_positions": 64},
         "training": {"engine": engine, "workers": 2, "steps": 4, "batch_size": 8, "micro_batch_size": 4},
     }
     tree["training"] |= {"warmup_steps": 1, "log_every": 1, "validation_sequences": 4}
+    for name, keys in sections.items():
+        tree[name] = {**tree[name], **keys}
     run_dir = RunDir(str(root / "run"))
-    write_packed(Path(run_dir.workspace("packed")))
+    write_packed(Path(run_dir.workspace("packed")), length=length)
     run_dir.publish("packed", Manifest("pack", {}, {}))
     run_dir.workspace("tokenizer")
     run_dir.publish("tokenizer", Manifest("tokenizer", {}, {}))

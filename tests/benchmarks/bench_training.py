@@ -186,7 +186,6 @@ def compare(contenders: dict[str, Steps]) -> dict[str, float]:
 def one_process() -> None:
     precision = resolve_precision("auto", "cpu")
     bf16 = precision == "bf16"
-    os.environ.update(LOCAL_RANK="0", RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT="29871")
     with tempfile.TemporaryDirectory() as scratch:
         contenders = {
             "bare torch loop": bare(bf16),
@@ -194,8 +193,10 @@ def one_process() -> None:
             "Hugging Face Trainer": trainer(bf16, scratch),
             "accelerate loop (CodeParrot's)": accelerated(bf16),
         }
-        dist.init_process_group("gloo")
+        dist.init_process_group("gloo", init_method=f"file://{scratch}/meet", rank=0, world_size=1)
+        os.environ["LOCAL_RANK"] = "0"  # DeepSpeed asks for it; for accelerate it would mean something else
         contenders["codelm, DeepSpeed ZeRO-1"] = ours(Training(engine="deepspeed", zero_stage=1, **RECIPE), precision)
+        del os.environ["LOCAL_RANK"]
         rates = compare(contenders)
         dist.destroy_process_group()
     shape = model_config(SHAPE, VOCABULARY)
