@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import openai
+import psutil
 import pytest
 import yaml
 
@@ -17,7 +18,7 @@ from codelm.inference.engine import Request, generate, load_engine
 from codelm.on_ray.endpoint import served
 from codelm.run_dir import RunDir
 from serve.app import ServeArgs
-from tests.inference.tiny import publish_tiny_model
+from tests.inference.tiny import make_tiny_model, publish_tiny_model
 
 PROMPT = "def add(a, b):\n"
 POSITIONS = 8192
@@ -35,7 +36,12 @@ def url(ray_cluster: None, run_dir: RunDir) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    tree = {"name": "tiny", "run_dir": run_dir.uri, "corpus": {"sources": ["."]}, "serving": {"port": port}}
+    tree = {
+        "name": "tiny",
+        "run_dir": run_dir.uri,
+        "corpus": {"sources": ["."]},
+        "serving": {"port": port, "refresh_seconds": 0.3},
+    }
     with served(config.parse(tree, "test"), "test") as address:
         yield address
 
@@ -135,6 +141,52 @@ def test_a_client_that_leaves_ends_its_generation(url: str, stream: bool) -> Non
             return
         time.sleep(0.1)
     pytest.fail("the generation goes on without its client")
+
+
+def test_the_model_is_swapped_without_a_failed_request(url: str, run_dir: RunDir, tmp_path: Path) -> None:
+    model = Path(run_dir.path("model"))
+    make_tiny_model(tmp_path / "next", positions=POSITIONS // 2)
+    statuses: list[int] = []
+    before = httpx.get(f"{url}/v1/models").json()["data"][0]["max_model_len"]
+    body = {"prompt": PROMPT, "max_tokens": 400, "temperature": 0, "stream": True}
+    with httpx.stream("POST", f"{url}/v1/completions", json=body, timeout=60) as begun:
+        lines = begun.iter_lines()
+        next(lines)
+        model.rename(tmp_path / "old")
+        (tmp_path / "next").rename(model)
+        for _ in range(400):
+            answer = httpx.post(f"{url}/v1/completions", json={"prompt": "x", "max_tokens": 2}, timeout=60)
+            statuses.append(answer.status_code)
+            after = httpx.get(f"{url}/v1/models").json()["data"][0]["max_model_len"]
+            if after != before:
+                break
+            time.sleep(0.05)
+        assert [line for line in lines if line][-1] == "data: [DONE]"
+    assert (before, after) == (POSITIONS, POSITIONS // 2)
+    assert set(statuses) == {200}
+
+
+def test_a_killed_replica_is_replaced(url: str) -> None:
+    (replica,) = [process for process in psutil.process_iter() if "ServeReplica:test:" in " ".join(cmdline(process))]
+    replica.kill()
+    statuses = []
+    for _ in range(600):
+        try:
+            answer = httpx.post(f"{url}/v1/completions", json={"prompt": "x", "max_tokens": 2}, timeout=60)
+            statuses.append(answer.status_code)
+        except httpx.TransportError:
+            statuses.append(0)
+        if len(statuses) > 1 and statuses[-1] == 200:
+            return
+        time.sleep(0.2)
+    pytest.fail(f"it does not heal: {statuses[-5:]}")
+
+
+def cmdline(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
 
 
 def test_serve_config_fits_the_builder() -> None:
