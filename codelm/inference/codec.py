@@ -5,7 +5,6 @@ from functools import lru_cache
 from pathlib import Path
 
 from tokenizers import Tokenizer
-from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from codelm.records import END_OF_TEXT, FIM_MIDDLE, FIM_PREFIX, FIM_SUFFIX
 
@@ -97,6 +96,9 @@ def load_codec(model_dir: Path) -> Codec:
 
 @lru_cache(maxsize=1)
 def _bytes_of_characters() -> dict[str, int]:
+    # Here, not above: an engine that needs no transformers starts seconds sooner.
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
     return {character: byte for byte, character in bytes_to_unicode().items()}
 
 

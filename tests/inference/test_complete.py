@@ -1,5 +1,7 @@
 """`codelm complete` on a tiny model."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,3 +40,8 @@ def test_mistakes_are_told(llama_model: Path, tmp_path: Path) -> None:
         run("x", "--model", str(tmp_path))
     with pytest.raises(UserError, match="more than the model's 256 positions"):
         run("é" * 300, "--model", str(llama_model), "--engine", "transformers")
+
+
+def test_a_model_that_is_exported_needs_no_torch() -> None:
+    script = "import sys, codelm.inference.openvino_engine; sys.exit('torch' in sys.modules or 'ray' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script]).returncode == 0
