@@ -67,7 +67,7 @@ def _fits_json(value: Any, depth: int) -> bool:
     """Whether JSON gives back just this value, types included."""
     kind = type(value)
     if kind in _IN_JSON:
-        return True
+        return kind is not str or len(value) < MAX_JSON_BYTES
     if depth >= MAX_DEPTH:
         return False
     if kind is dict:

@@ -73,6 +73,11 @@ def prctl(option: int, value: int, pointer: "ctypes.Structure | None" = None) ->
     _checked(_libc.prctl(option, ctypes.c_ulong(value), third, zero, zero), f"prctl({option})")
 
 
+def current_cpu() -> int:
+    """The core that this thread runs on."""
+    return _checked(_libc.sched_getcpu(), "sched_getcpu")
+
+
 def die_with_parent() -> None:
     """Have this process killed when its parent ends."""
     prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))

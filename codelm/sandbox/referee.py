@@ -12,12 +12,15 @@ from typing import Any, BinaryIO
 
 from codelm.sandbox import candidate, casework, layers, linux, namespaces, wire, zygote
 from codelm.sandbox.acts import BrokenJailError
+from codelm.sandbox.affinity import OneCore
+from codelm.sandbox.patience import PYTHON
 
 
 def main() -> None:
     """Answer requests on standard input until it is closed; the arguments are one JSON object."""
     setting = json.loads(sys.argv[1])
-    control = _make_cell(setting)
+    control, zygote_pid = _make_cell(setting)
+    core = OneCore((0, zygote_pid)) if setting["language"] == PYTHON else None
     answers = os.fdopen(os.dup(1), "wb")
     # What tests print must not look like an answer.
     os.dup2(2, 1)
@@ -27,6 +30,8 @@ def main() -> None:
         if request is None:
             return
         try:
+            if core is not None:
+                core.settle()
             answer = judge(request, control, setting)
         except EOFError:
             return  # the zygote is gone
@@ -37,8 +42,8 @@ def main() -> None:
             return
 
 
-def _make_cell(setting: dict[str, Any]) -> socket.socket:
-    """Put this process into a cell, and a zygote with it; the line to that."""
+def _make_cell(setting: dict[str, Any]) -> tuple[socket.socket, int]:
+    """Put this process into a cell, and a zygote with it; the line to that, and its process id."""
     used = frozenset(setting["layers"])
     linux.die_with_parent()
     for group in setting["cgroups"]:
@@ -50,14 +55,15 @@ def _make_cell(setting: dict[str, Any]) -> socket.socket:
     # Changing the user ended the first request for this.
     linux.die_with_parent()
     ours, theirs = socket.socketpair()
-    if os.fork() == 0:
+    pid = os.fork()
+    if pid == 0:
         ours.close()
         zygote.Zygote(used, scratch, theirs, setting["paths"], setting["environment"]).serve()
         os._exit(0)
     theirs.close()
     linux.prctl(linux.PR_SET_DUMPABLE, 0)
     wire.receive(ours)  # the zygote is ready, or said on standard error why not
-    return ours
+    return ours, pid
 
 
 def _say(answers: BinaryIO, answer: dict[str, Any]) -> None:
