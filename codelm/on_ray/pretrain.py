@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow.fs as pafs
 import ray
 from ray._private.accelerators import get_accelerator_manager_for_resource
+from ray.exceptions import RayActorError
 
 from codelm.config import Experiment, Training
 from codelm.console import say
@@ -125,36 +126,48 @@ def fit(
     _refuse_offload(training, accelerator, "training")
     _tell_of_a_wait(stage, training.workers, accelerator)
     root = f"{workspace}/{CHECKPOINTS}"
-    _delete_attempts(fs, root, training.keep_checkpoints)
+    for variable, value in RAY_TRAIN.items():
+        os.environ.setdefault(variable, value)
+    if len(ray.nodes()) == 1:  # nobody takes away the driver's own machine: an actor less to start
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     make_trainer: Any = TorchTrainer  # its annotations are those of Ray Train V1
     with board(stage, "steps", training.steps) as progress:
-        trainer = make_trainer(
-            train,
-            train_loop_config={
-                "assignment": Assignment(experiment, run_dir, workspace, accelerator, start, prepare, keep_best, began),
-                "tracked": tracked,
-                "board": progress,
-            },
-            scaling_config=scaling(experiment, accelerator),
-            run_config=RunConfig(
-                # Ray resumes a run of an equal name from a snapshot that it rewrites in place, so that a kill
-                # at the wrong moment leaves half of one. A name of its own for each try leaves that out.
-                name=f"attempt-{uuid.uuid4().hex}",
-                storage_path=root,
-                storage_filesystem=fs,
-                failure_config=FailureConfig(max_failures=training.max_failures),
-                checkpoint_config=CheckpointConfig(num_to_keep=training.keep_checkpoints),
-            ),
-        )
-        logging.getLogger("ray.train").setLevel(logging.ERROR)
-        for variable, value in RAY_TRAIN.items():
-            os.environ.setdefault(variable, value)
-        if len(ray.nodes()) == 1:  # nobody takes away the driver's own machine: an actor less to start
-            os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-        told: dict[str, Any] = _outside_the_main_thread(trainer.fit).return_value
+
+        def attempt() -> dict[str, Any]:
+            _delete_attempts(fs, root, training.keep_checkpoints)
+            assignment = Assignment(experiment, run_dir, workspace, accelerator, start, prepare, keep_best, began)
+            trainer = make_trainer(
+                train,
+                train_loop_config={"assignment": assignment, "tracked": tracked, "board": progress},
+                scaling_config=scaling(experiment, accelerator),
+                run_config=RunConfig(
+                    # Ray resumes a run of an equal name from a snapshot that it rewrites in place, so that a kill
+                    # at the wrong moment leaves half of one. A name of its own for each try leaves that out.
+                    name=f"attempt-{uuid.uuid4().hex}",
+                    storage_path=root,
+                    storage_filesystem=fs,
+                    failure_config=FailureConfig(max_failures=training.max_failures),
+                    checkpoint_config=CheckpointConfig(num_to_keep=training.keep_checkpoints),
+                ),
+            )
+            logging.getLogger("ray.train").setLevel(logging.ERROR)
+            told: dict[str, Any] = _outside_the_main_thread(trainer.fit).return_value
+            return told
+
+        told = _in_spite_of_lost_controllers(attempt, stage, training.max_failures)
     if "error" in told:
         raise Diverged(told["error"], told["samples"]) if told["samples"] else UserError(told["error"])
     return told
+
+
+def _in_spite_of_lost_controllers(attempt: Callable[[], dict[str, Any]], stage: str, failures: int) -> dict[str, Any]:
+    """Try again where Ray Train's controller is lost, which restarts lost workers, but nobody it."""
+    for _ in range(failures):
+        try:
+            return attempt()
+        except RayActorError:
+            say(stage, "Ray Train's controller was lost; going on from the last checkpoint")
+    return attempt()
 
 
 def _offending(context: Context, samples: list[int]) -> str:
