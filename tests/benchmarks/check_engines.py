@@ -27,9 +27,9 @@ from codelm.inference.openvino_model import capabilities
 from codelm.tokenization.bpe import train
 from tests.inference.tiny import ARCHITECTURES
 
-SEQUENCE, BATCH = 128, 16
-NEW_TOKENS = 64
-LAYERS, HIDDEN, HEADS, WINDOW = 4, 128, 4, 32
+SEQUENCE, BATCH = 128, 4
+NEW_TOKENS = 48
+LAYERS, HIDDEN, HEADS, WINDOW = 2, 128, 4, 32
 
 
 def files() -> list[str]:
@@ -122,6 +122,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=50)
     parser.add_argument("--architectures", nargs="+", default=list(ARCHITECTURES))
     asked = parser.parse_args()
+    torch.set_num_threads(1)  # matrices this small gain nothing from more
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     texts = files()
     held, kept = texts[: asked.prompts], texts[asked.prompts :]
