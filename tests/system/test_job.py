@@ -6,6 +6,7 @@ import pty
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 from ray.job_submission import JobStatus, JobSubmissionClient
 
-from codelm import config
+from codelm import cli, config
 from codelm.config import Experiment
 from codelm.errors import UserError
 from codelm.run_dir import RunDir
@@ -137,7 +138,35 @@ def codelm(project: Path, environment: dict[str, str], *arguments: str) -> "subp
     )
 
 
-def test_submit_follow_list_stop(nodes: Nodes, environment: dict[str, str], project: Path) -> None:
+Here = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def here(
+    nodes: Nodes,
+    environment: dict[str, str],
+    project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Here:
+    """`codelm` in this process, which has imported Ray; gives the status and both outputs."""
+    monkeypatch.chdir(project)
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.setenv(name, environment[name])
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", nodes.dashboard)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["codelm", *arguments])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as exit_:
+            cli.main()
+        printed = capsys.readouterr()
+        return int(exit_.value.code or 0), printed.out, printed.err
+
+    return run
+
+
+def test_submit_follow_list_stop(nodes: Nodes, environment: dict[str, str], project: Path, here: Here) -> None:
     """The job's log and exit status are the command's; secrets of the nodes are nowhere in what it leaves behind."""
     to = {**environment, "RAY_API_SERVER_ADDRESS": nodes.dashboard}
     done = codelm(project, to, "submit", "corpus", "mine.yaml")
@@ -147,28 +176,28 @@ def test_submit_follow_list_stop(nodes: Nodes, environment: dict[str, str], proj
     assert "1 nodes with Ray" in done.stderr
     assert f"dashboard at {nodes.dashboard}" in done.stdout
     assert "sqlite:///" in done.stdout
-    (job,) = [line.split()[0] for line in codelm(project, to, "jobs").stdout.splitlines() if "corpus test" in line]
-    again = codelm(project, to, "logs", job)
-    assert again.returncode == 0
-    assert again.stdout == done.stdout
+    _, listed, _ = here("jobs")
+    (job,) = [line.split()[0] for line in listed.splitlines() if "corpus test" in line]
+    assert here("logs", job)[:2] == (0, done.stdout)
 
-    # It passes the preflight, and fails in the job: nothing is packed.
-    failed = codelm(project, to, "submit", "export", "mine.yaml")
-    assert failed.returncode == 2, failed.stdout + failed.stderr
-    assert "run `codelm pretrain CONFIG` first" in failed.stdout
+    # It passes the preflight, and fails in the job: nothing is trained.
+    status, log, _ = here("submit", "export", "mine.yaml")
+    assert status == 2
+    assert "run `codelm pretrain CONFIG` first" in log
 
-    detached = codelm(project, to, "submit", "corpus", "mine.yaml", "--detach", "--set", "run_dir=/proc/nowhere")
-    assert detached.returncode == 0, detached.stderr
-    stopped = codelm(project, to, "stop", detached.stdout.strip())
-    assert stopped.returncode == 0, stopped.stderr
-    assert "has ended" in stopped.stderr
-    assert codelm(project, to, "stop", "raysubmit_none").returncode == 2
+    status, detached, _ = here("submit", "corpus", "mine.yaml", "--detach", "--set", "run_dir=/proc/nowhere")
+    assert status == 0
+    status, _, told = here("stop", detached.strip())
+    assert status == 0
+    assert "has ended" in told
+    assert here("stop", "raysubmit_none")[0] == 2
 
     written = [
         path.read_bytes() for path in Path(config.load(project / "mine.yaml").run_dir).rglob("*") if path.is_file()
     ]
     said = json.dumps([nodes.ask("jobs/"), nodes.ask(f"jobs/{job}/logs")]) + done.stdout + done.stderr
-    for secret in SECRETS.values():
+    token = Path(environment["RAY_AUTH_TOKEN_PATH"]).read_text()
+    for secret in (*SECRETS.values(), token):
         assert secret not in said
         assert not [content for content in written if secret.encode() in content]
 
@@ -199,25 +228,26 @@ def test_an_interrupted_follower_asks_and_stops_the_job(
 
 
 def test_a_wrong_token_and_resources_that_are_not_there(
-    nodes: Nodes, environment: dict[str, str], project: Path
+    nodes: Nodes, environment: dict[str, str], here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Told in one sentence with status 2, in the time that it takes to ask."""
-    to = {**environment, "RAY_API_SERVER_ADDRESS": nodes.dashboard}
     began = time.monotonic()
     facts = cluster_facts(nodes.dashboard, find_token(environment))
     assert time.monotonic() - began < 2
     assert [node.address for node in facts.nodes]
     assert not facts.scales
-    for changed, arguments, said in (
-        ({"RAY_AUTH_TOKEN": "expired"}, [], "does not accept the token of RAY_AUTH_TOKEN"),
-        ({}, ["--set", "accelerator=gpu"], "needs 1 GPU"),
-    ):
-        done = codelm(project, {**to, **changed}, "submit", "pretrain", "mine.yaml", *arguments)
-        assert done.returncode == 2, done.stdout + done.stderr
-        assert said in done.stderr
-        assert done.stderr.count("\n") == 1
     with pytest.raises(UserError, match="asks for a token and none was found"):
         cluster_facts(nodes.dashboard, None)
+    status, _, told = here("submit", "pretrain", "mine.yaml", "--set", "accelerator=gpu")
+    assert status == 2
+    assert "needs 1 GPU" in told
+    assert told.count("\n") == 1
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "expired")
+    for command in (("submit", "pretrain", "mine.yaml"), ("jobs",), ("logs", "x"), ("stop", "x")):
+        status, _, told = here(*command)
+        assert status == 2
+        assert "does not accept the token of RAY_AUTH_TOKEN" in told
+        assert told.count("\n") == 1
 
 
 def test_programs_run_only_on_nodes_for_sandboxes(nodes: Nodes, environment: dict[str, str], project: Path) -> None:
