@@ -1,7 +1,6 @@
 """The Ray Serve application: `serve deploy serve/config.yaml`, `codelm serve`, and the endpoint stage run it."""
 
 import asyncio
-import hashlib
 import logging
 import os
 from collections.abc import Coroutine
@@ -177,14 +176,9 @@ class Completions:
 
 
 def build(args: ServeArgs) -> Application:
-    """The application for `serve.run` and for Serve's config files.
-
-    Where only `source` differs from what runs under the same name, `serve.run` changes no replica but its model.
-    """
-    others = args.model_copy(update={"source": ""})
+    """The application for `serve.run` and for Serve's config files."""
     deployment = serve.deployment(
         name="completions",
-        version=hashlib.sha256(others.model_dump_json().encode()).hexdigest(),
         num_replicas=args.replicas if args.autoscaling is None else None,
         autoscaling_config=args.autoscaling,
         user_config={"source": args.source},
@@ -195,4 +189,4 @@ def build(args: ServeArgs) -> Application:
         health_check_period_s=HEALTH_SECONDS,
         graceful_shutdown_timeout_s=args.drain_seconds,
     )
-    return deployment(serve.ingress()(Completions)).bind(others)
+    return deployment(serve.ingress()(Completions)).bind(args)
