@@ -72,7 +72,7 @@ def trained(architecture: str, ids: torch.Tensor, vocabulary: int, steps: int, t
         optimizer.step()
         optimizer.zero_grad()
     model.save_pretrained(target)
-    return float(loss)
+    return float(loss.detach())
 
 
 def reference(target: Path, prompts: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
