@@ -8,9 +8,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from serve.api import make_api
 from tests.serve.local import service_of
 
-EXAMPLES = 6
+EXAMPLES = 4
 """Of each operation, half of them of requests that the schema forbids."""
-OPERATIONS = 13
+OPERATIONS = 12
 MODES = (schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE)
 
 
