@@ -90,6 +90,8 @@ class Completions:
     """One replica: it answers at once, with 503 until its model is loaded."""
 
     def __init__(self, args: ServeArgs) -> None:
+        if args.log_requests or args.log_prompts:
+            LOG.setLevel(logging.INFO)  # however little Ray Serve is to tell of itself
         self._args = args
         self._source: str | None = None
         self._swapping = asyncio.Lock()
@@ -122,9 +124,12 @@ class Completions:
         self._begin(self._swap(self._source))
 
     def check_health(self) -> None:
-        """Raise what ended the engine: Serve then replaces the replica."""
+        """Raise what ended the engine: Serve then replaces the replica.
+
+        A model that could not be loaded another replica could not load either: `/health` says why.
+        """
         current = self._service.current
-        if current is not None and current.failure is not None:
+        if current is not None and current.engine is not None and current.failure is not None:
             raise current.failure
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:

@@ -104,6 +104,7 @@ def export_model(experiment: Experiment, run_dir: RunDir, workspace: str, target
 
     with tempfile.TemporaryDirectory(prefix="codelm-finetuned-") as name:
         trained, model = Path(name, "trained"), Path(name, "model")
+        trained.mkdir()
         model.mkdir()
         pafs.copy_files(f"{workspace}/{DIRECTORY}", str(trained), source_filesystem=run_dir.fs)
         base.export(base_model(experiment, run_dir), trained, settings(experiment).lora, precision, model)

@@ -42,7 +42,7 @@ def test_a_real_request_is_kept(ray_cluster: None, make_experiment: Make, capfd:
     assert serve.status().applications == {}
     out, err = capfd.readouterr()
     assert out == ""
-    assert [line.split(maxsplit=1)[0] for line in err.splitlines()] == ["endpoint"]
+    assert [line.split(maxsplit=1)[0] for line in err.splitlines()] == ["ray", "mlflow", "endpoint"]
 
 
 def test_a_taken_port_is_named(make_experiment: Make) -> None:
