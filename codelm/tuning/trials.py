@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 State = Literal["finished", "stopped", "failed"]
+WIDE = 100
+"""Values that are so many times others are drawn on a logarithmic axis, however they were chosen."""
 
 
 @dataclass(frozen=True)
@@ -116,12 +118,14 @@ def draw(trials: Sequence[Trial], metric: str, dimensions: Mapping[str, bool], p
     axes[0].set(xlabel="step", ylabel="validation loss (nats a token)", title="o finished, x stopped early")
     for axis, (key, logarithmic) in zip(axes[1:], dimensions.items(), strict=True):
         scored = [(place, trial) for place, trial in enumerate(order) if trial.score is not None]
+        numbers: list[Any] = []
         for place, trial in scored:
             mark = "o" if trial.state == "finished" else "x"
             value = trial.overrides.get(key)
             number = isinstance(value, int | float) and not isinstance(value, bool)
+            numbers += [value] if number else []
             axis.plot(value if number else str(value), trial.score, color=colours(place), marker=mark)
-        if logarithmic:
+        if logarithmic or (numbers and min(numbers) > 0 and max(numbers) > WIDE * min(numbers)):
             axis.set_xscale("log")
         axis.set(xlabel=key, ylabel=metric)
     for axis in axes:
