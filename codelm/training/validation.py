@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from codelm.console import progress
 from codelm.errors import UserError
 from codelm.modeling.source import check_source
 from codelm.training.data import open_packed
@@ -83,8 +84,10 @@ def validation_loss(
     loaded, tokenizer = _load(model)
     positions = loaded.config.max_position_embeddings
     read = Read()
+    total = None
     if is_packed(data):
-        info = open_packed(data).info
+        packed = open_packed(data)
+        info, total = packed.info, min(len(packed), max_sequences or len(packed))
         if sequence_length not in (None, info["sequence_length"]):
             raise UserError(f"--sequence-length: {str(data)!r} is packed with {info['sequence_length']}; leave it out")
         length, objective = info["sequence_length"], Objective(info["eos_id"], info["pad_id"], False, 1.0)
@@ -95,7 +98,7 @@ def validation_loss(
         sequences = text_sequences(texts(data), tokenizer, length, read)
     if length > positions:
         raise UserError(f"--sequence-length: {length} is longer than the model's {positions} positions")
-    return _measure(loaded, islice(sequences, max_sequences), objective, read, length, batch_size)
+    return _measure(loaded, islice(sequences, max_sequences), total, objective, read, length, batch_size)
 
 
 def _load(source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -114,12 +117,20 @@ def _load(source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
 
 @torch.no_grad()
 def _measure(
-    model: PreTrainedModel, sequences: Iterator[Tensor], objective: Objective, read: Read, length: int, batch_size: int
+    model: PreTrainedModel,
+    sequences: Iterator[Tensor],
+    total: int | None,
+    objective: Objective,
+    read: Read,
+    length: int,
+    batch_size: int,
 ) -> Validation:
     sums, count = torch.zeros(2, dtype=torch.float64), 0
-    for batch in _batches(sequences, batch_size):
-        sums += objective.sums(model, batch.to(model.device)).double().sum(dim=0).cpu()
-        count += len(batch)
+    with progress("loss", "sequences", total) as advance:
+        for batch in _batches(sequences, batch_size):
+            sums += objective.sums(model, batch.to(model.device)).double().sum(dim=0).cpu()
+            count += len(batch)
+            advance(count, "")
     nats, tokens = sums.tolist()
     if not tokens:
         raise UserError("--data: there is no text in it")

@@ -82,6 +82,19 @@ def test_a_packed_split_is_measured_as_it_is(model: str, tmp_path: Path) -> None
     assert validation_loss(model, root / "valid", batch_size=2, max_sequences=3).sequences == 3
 
 
+def test_progress_is_told(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("codelm.console.LINE_EVERY_SECONDS", 0.0)
+    root = write_packed(tmp_path, vocab_size=len(AutoTokenizer.from_pretrained(model)), length=32, valid=5)
+    validation_loss(model, root / "valid", batch_size=2)
+    (tmp_path / "a.py").write_text(TEXTS[2])
+    validation_loss(model, tmp_path / "a.py", batch_size=1)
+    told = capsys.readouterr().err
+    assert "2 of 5 sequences" in told
+    assert "1 sequences" in told
+
+
 def test_one_file_is_one_document(model: str, tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text(TEXTS[2])
     assert validation_loss(model, tmp_path / "a.py", 2).documents == 1
