@@ -8,13 +8,13 @@ from codelm.errors import UserError
 from codelm.run_dir import DIRECTORIES, Manifest, RunDir
 from codelm.training.throughput import PEAK_BF16, flops_per_token
 
-CORPUS_BYTES_PER_CORE = {"codeparrot": 7.70e6, "codelm": 4.70e6, "santacoder": 4.70e6}
+CORPUS_BYTES_PER_CORE = {"codeparrot": 12.35e6, "codelm": 5.96e6, "santacoder": 5.96e6}
 """Bytes read a second on a core, the whole stage (tests/benchmarks/RESULTS.md, "Corpus: the whole stage"). SantaCoder's
 heuristics are slower than codelm's alone and its stage has no figure: it is taken for as slow."""
-PROGRAMS_PER_CORE = 115.0
-"""Judged in full isolation a second (RESULTS.md, "Sandbox")."""
+PROGRAMS_PER_CORE = 142.0
+"""Judged in full isolation a second, by the slowest of the runs there (RESULTS.md, "Sandbox")."""
 USUAL_MFU = 0.3
-"""Of the peak: SantaCoder reached 29 %, nanoGPT 29 %, torchtitan 33 to 39 % (README has the sources)."""
+"""Of the peak: SantaCoder reached 29 %, nanoGPT 29 %, torchtitan 33 to 39 %, as they tell."""
 
 
 @dataclass(frozen=True)
