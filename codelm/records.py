@@ -17,6 +17,9 @@ SPECIAL_TOKENS = (END_OF_TEXT, FIM_PREFIX, FIM_MIDDLE, FIM_SUFFIX, FIM_PAD, REPO
 BYTE_ALPHABET_SIZE = 256
 """A byte-level BPE begins with one token for each byte."""
 
+ACCELERATORS = {"gpu": "GPU", "tpu": "TPU"}
+"""What the config calls an accelerator -> the resource of Ray that stands for it."""
+
 
 Language = Literal["python", "javascript", "java", "cpp", "shell"]
 """Languages of programs that are judged."""

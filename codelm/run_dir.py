@@ -132,6 +132,36 @@ def staged(fs: pafs.FileSystem, target: str) -> Iterator[Path]:
         pafs.copy_files(name, target, destination_filesystem=fs)
 
 
+@contextmanager
+def fetched(fs: pafs.FileSystem, source: str) -> Iterator[Path]:
+    """A local directory with the files of `source`, which it is itself where that is local."""
+    if isinstance(fs, pafs.LocalFileSystem):
+        yield Path(source)
+        return
+    with TemporaryDirectory(prefix="codelm-") as name:
+        pafs.copy_files(source, name, source_filesystem=fs)
+        yield Path(name)
+
+
+def read_json(fs: pafs.FileSystem, path: str) -> dict[str, Any] | None:
+    """A JSON file's object; None where there is no such file."""
+    try:
+        with fs.open_input_stream(path) as source:
+            content: dict[str, Any] = json.loads(source.read())
+            return content
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def sha256_of(fs: pafs.FileSystem, path: str) -> str:
+    """The SHA-256 of a file, in hexadecimal; it is read a piece at a time."""
+    digest = hashlib.sha256()
+    with fs.open_input_stream(path) as source:
+        while chunk := source.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
 class RunDir:
     """One run's directory on a local disk or an object store. Holds no state: it can be pickled to workers."""
 
@@ -186,11 +216,8 @@ class RunDir:
 
     def manifest(self, directory: str) -> Manifest | None:
         """The manifest of a published stage, or None where it is not finished."""
-        try:
-            with self.fs.open_input_stream(self.path(directory, MANIFEST)) as source:
-                return Manifest(**json.loads(source.read()))
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+        found = read_json(self.fs, self.path(directory, MANIFEST))
+        return None if found is None else Manifest(**found)
 
     def workspace(self, directory: str) -> str:
         """Where an unfinished stage writes; made if need be, kept as it is if it exists."""
@@ -212,12 +239,7 @@ class RunDir:
 
     def read_note(self, directory: str) -> dict[str, Any] | None:
         """What an interrupted stage left word of (`write_note`), or None."""
-        try:
-            with self.fs.open_input_stream(self.path(WORK, f"{directory}.json")) as source:
-                note: dict[str, Any] = json.loads(source.read())
-                return note
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+        return read_json(self.fs, self.path(WORK, f"{directory}.json"))
 
     def write_note(self, directory: str, note: dict[str, Any]) -> None:
         """Leave word of the work begun, for a rerun after an interruption."""
@@ -279,14 +301,7 @@ class RunDir:
         selector = pafs.FileSelector(directory, recursive=True)
         files = (info.path for info in self.fs.get_file_info(selector) if info.type == pafs.FileType.File)
         return {
-            path[len(directory) + 1 :]: self._sha256(path)
+            path[len(directory) + 1 :]: sha256_of(self.fs, path)
             for path in sorted(files)
             if not path.endswith(f"/{MANIFEST}")
         }
-
-    def _sha256(self, path: str) -> str:
-        digest = hashlib.sha256()
-        with self.fs.open_input_stream(path) as source:
-            while chunk := source.read(1 << 20):
-                digest.update(chunk)
-        return digest.hexdigest()

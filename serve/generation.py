@@ -53,9 +53,7 @@ def plain_prompt(service: Service, prompt: str | tuple[int, ...], extent: Extent
     """A prompt that is continued."""
     codec = service.engine().codec
     text = prompt if isinstance(prompt, str) else codec.decode(prompt)
-    # Nothing before the completion: it begins a document, as after the end of another.
-    ids = codec.prompt_ids(prompt) or (() if codec.end_of_text is None else (codec.end_of_text,))
-    return Prompt(ids, text, Context(text, "", extent))
+    return Prompt(codec.opening_ids(prompt), text, Context(text, "", extent))
 
 
 def middle_prompt(

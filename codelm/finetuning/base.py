@@ -106,7 +106,7 @@ def export(source: str, trained: Path, lora: Lora | None, precision: str, target
         trained: a directory with `weights.safetensors`, of the parameters that were trained.
         lora: as the model was trained with.
         precision: `bf16` or `fp32`, to write the weights in.
-        target: an empty directory.
+        target: a directory.
 
     Raises:
         ValueError: the weights are not those of the model.

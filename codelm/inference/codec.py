@@ -30,6 +30,10 @@ class Codec:
         """The ids of a prompt that is text, or is ids already."""
         return self.encode(prompt) if isinstance(prompt, str) else prompt
 
+    def opening_ids(self, prompt: str | tuple[int, ...]) -> tuple[int, ...]:
+        """As `prompt_ids`; where that is nothing, a document begins, as after the end of another."""
+        return self.prompt_ids(prompt) or (() if self.end_of_text is None else (self.end_of_text,))
+
     def fill_in_the_middle(self, prefix: str, suffix: str, room: int | None = None) -> tuple[int, ...]:
         """The prompt whose completion belongs between prefix and suffix, in the order prefix, suffix, middle.
 

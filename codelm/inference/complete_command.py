@@ -33,9 +33,7 @@ def complete(
     codec, prompt = loaded.codec, request.prompt
     assert isinstance(prompt, str)
     try:
-        ids = codec.encode(prompt) if suffix is None else codec.fill_in_the_middle(prompt, suffix)
-        # Nothing before the completion: it begins a document, as after the end of another.
-        ids = ids or (() if codec.end_of_text is None else (codec.end_of_text,))
+        ids = codec.opening_ids(prompt) if suffix is None else codec.fill_in_the_middle(prompt, suffix)
         room = max(loaded.max_positions - len(ids), 1)
         for delta in stream(loaded, replace(request, prompt=ids, max_new_tokens=min(request.max_new_tokens, room))):
             yield delta.text

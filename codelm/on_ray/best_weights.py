@@ -7,7 +7,7 @@ import pyarrow.fs as pafs
 import torch.distributed as dist
 from safetensors.torch import save_file
 
-from codelm.run_dir import staged
+from codelm.run_dir import read_json, staged
 from codelm.training.engine import Engine
 
 DIRECTORY = "best"
@@ -46,7 +46,7 @@ class BestWeights:
 
     def __init__(self, fs: pafs.FileSystem, workspace: str, config: Any, names: frozenset[str]) -> None:
         self._fs, self._directory, self._config, self._names = fs, f"{workspace}/{DIRECTORY}", config, names
-        self.found: dict[str, Any] | None = read_note(fs, workspace)
+        self.found = read_json(fs, f"{self._directory}/{NOTE}")
 
     def offer(self, engine: Engine, step: int, loss: float) -> None:
         """Keep the weights of this step if none before had a lower loss. All workers call it, with equal values."""
@@ -57,13 +57,3 @@ class BestWeights:
         if engine.rank == 0:
             with self._fs.open_output_stream(f"{self._directory}/{NOTE}") as out:
                 out.write(json.dumps(self.found).encode())
-
-
-def read_note(fs: pafs.FileSystem, workspace: str) -> dict[str, Any] | None:
-    """Step and loss of the weights that are kept; None where there are none."""
-    try:
-        with fs.open_input_stream(f"{workspace}/{DIRECTORY}/{NOTE}") as source:
-            note: dict[str, Any] = json.loads(source.read())
-    except FileNotFoundError:
-        return None
-    return note

@@ -1,21 +1,18 @@
 """Stage `finetune`: train a pretrained model on prompts and solutions, by the loop and the workers of pretraining."""
 
 import math
-import tempfile
-from pathlib import Path
 from typing import Any
-
-import pyarrow.fs as pafs
 
 from codelm.config import Experiment, Training
 from codelm.console import say
 from codelm.errors import UserError
 from codelm.on_ray import pretrain
 from codelm.on_ray.best_weights import DIRECTORY
+from codelm.on_ray.devices import check_resources
 from codelm.on_ray.examples import base_model, settings
 from codelm.on_ray.examples import check as check_examples
 from codelm.on_ray.stage import Context, Outcome, Stage
-from codelm.run_dir import RunDir
+from codelm.run_dir import RunDir, fetched, staged
 
 NAME = "finetune"
 EXAMPLES = "codelm.on_ray.finetune_worker:examples"
@@ -102,13 +99,8 @@ def export_model(experiment: Experiment, run_dir: RunDir, workspace: str, target
     """
     from codelm.finetuning import base
 
-    with tempfile.TemporaryDirectory(prefix="codelm-finetuned-") as name:
-        trained, model = Path(name, "trained"), Path(name, "model")
-        trained.mkdir()
-        model.mkdir()
-        pafs.copy_files(f"{workspace}/{DIRECTORY}", str(trained), source_filesystem=run_dir.fs)
+    with fetched(run_dir.fs, f"{workspace}/{DIRECTORY}") as trained, staged(run_dir.fs, target) as model:
         base.export(base_model(experiment, run_dir), trained, settings(experiment).lora, precision, model)
-        pafs.copy_files(str(model), target, destination_filesystem=run_dir.fs)
 
 
 def _write_card(context: Context, metrics: dict[str, Any]) -> None:
@@ -126,7 +118,7 @@ def check(experiment: Experiment) -> None:
     check_examples(experiment)
     section = settings(experiment)
     fitted = experiment.model_copy(update={"training": section.training})
-    pretrain.check_resources(fitted, "finetuning.training")
+    check_resources(fitted, "finetuning.training")
 
 
 def trained_inputs(experiment: Experiment) -> tuple[str, ...]:

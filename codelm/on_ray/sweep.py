@@ -5,28 +5,23 @@ what is finished, and goes on with the rest.
 """
 
 import json
-import logging
-import os
-import tempfile
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import pyarrow.fs as pafs
-import ray
 
-from codelm.config import Experiment, to_yaml
+from codelm.config import Experiment, Training, to_yaml
 from codelm.config.sweep import Sweep
 from codelm.console import say
 from codelm.errors import UserError
 from codelm.on_ray import examples, finetune, pretrain
+from codelm.on_ray.devices import available, resolve_accelerator
 from codelm.on_ray.stage import Context, Outcome, Stage
+from codelm.run_dir import fetched
 from codelm.tuning.space import check_space, overridden, points, target_of
 from codelm.tuning.trials import Trial, best_of, draw, table, totals
 
 NAME = "sweep"
-TUNE = "tune"
-SNAPSHOT_SECONDS = "2"
-"""Between two snapshots of Tune's state; a trial that ended since the last one is known by its own record."""
 
 
 def settings(experiment: Experiment) -> Sweep:
@@ -51,12 +46,12 @@ def inputs(experiment: Experiment) -> tuple[str, ...]:
     """The stages that a trial reads."""
     if target_of(experiment, settings(experiment)) == "finetune":
         return finetune.trained_inputs(experiment)
-    return ("pack", "tokenizer")
+    return pretrain.STAGE.reads(experiment)
 
 
-def workers_of(experiment: Experiment, target: str) -> int:
-    """Workers of one trial."""
-    return (examples.settings(experiment).training if target == "finetune" else experiment.training).workers
+def recipe_of(experiment: Experiment, target: str) -> Training:
+    """The recipe of one trial."""
+    return examples.settings(experiment).training if target == "finetune" else experiment.training
 
 
 def concurrency(experiment: Experiment, section: Sweep, target: str) -> int:
@@ -65,8 +60,8 @@ def concurrency(experiment: Experiment, section: Sweep, target: str) -> int:
     Raises:
         UserError: the cluster has too few workers for one.
     """
-    resource = pretrain.ACCELERATORS.get(pretrain.resolve_accelerator(experiment), "CPU")
-    has, wants = int(ray.cluster_resources().get(resource, 0)), workers_of(experiment, target)
+    resource, has = available(resolve_accelerator(experiment))
+    wants = recipe_of(experiment, target).workers
     if has < wants:
         key = "finetuning.training.workers" if target == "finetune" else "training.workers"
         raise UserError(f"{key}: {wants} for each trial, but the cluster has {has} {resource}s; lower it")
@@ -75,6 +70,8 @@ def concurrency(experiment: Experiment, section: Sweep, target: str) -> int:
 
 def run(context: Context) -> Outcome:
     """Run the trials, and write the table, the pictures, the best config and the best model."""
+    # They load torch and Ray Tune, which takes seconds that the check of the other stages need not wait for.
+    from codelm.on_ray.sweep_search import search
     from codelm.on_ray.sweep_trial import Order, steps_of
 
     experiment, section, fs = context.experiment, settings(context.experiment), context.run_dir.fs
@@ -92,7 +89,7 @@ def run(context: Context) -> Outcome:
     at_once = concurrency(experiment, section, target)
     steps_of(order.experiment, order)  # refuses a recipe that no trial could follow
     say(NAME, f"{points(section)} trials of {target}, {at_once} at a time, by {section.metric}")
-    trials = _searched(order, section, at_once)
+    trials = search(order, section, at_once, partial(say, NAME))
     _write(context, "trials.jsonl", "".join(trial.line() for trial in trials))
     _write(context, "trials.md", table(trials, section.metric))
     for line in table(trials, section.metric).splitlines():
@@ -139,159 +136,9 @@ def _for_trials(experiment: Experiment) -> Experiment:
     return experiment.model_copy(update=update)
 
 
-def _searched(order: Any, section: Sweep, at_once: int) -> list[Trial]:
-    """Run the trials that are not finished, and return what is known of all."""
-    from ray import tune
-    from ray.tune import FailureConfig, RunConfig, TuneConfig, Tuner
-
-    from codelm.on_ray.sweep_trial import trial
-
-    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = SNAPSHOT_SECONDS
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-    logging.getLogger("ray.tune").setLevel(logging.ERROR)
-    fs = order.run_dir.fs
-    root = f"{order.workspace}/{TUNE}"
-    # Tune refuses a request of nothing, and a share of a CPU would keep it from the workers.
-    trainable = tune.with_resources(tune.with_parameters(trial, order=order), {"memory": 1024})
-    space = {key: _domain(dimension) for key, dimension in section.space.items()}
-    if Tuner.can_restore(root, storage_filesystem=fs):
-        say(NAME, "going on with the sweep that was interrupted")
-        tuner = Tuner.restore(root, trainable, resume_unfinished=True, param_space=space, storage_filesystem=fs)
-    else:
-        tuner = Tuner(
-            trainable,
-            param_space=space,
-            tune_config=TuneConfig(
-                num_samples=section.trials,
-                search_alg=_search(section, at_once, order.experiment.seed),
-                scheduler=_scheduler(section, space, order.experiment.seed),
-                reuse_actors=False,
-            ),
-            run_config=RunConfig(
-                name=TUNE,
-                storage_path=order.workspace,
-                storage_filesystem=fs,
-                failure_config=FailureConfig(max_failures=section.retries),
-                callbacks=[_narrator()],
-                verbose=0,
-            ),
-        )
-    grid = tuner.fit()
-    found = [_trial(grid[place], order) for place in range(len(grid))]
-    return sorted(found, key=lambda trial: trial.name)
-
-
-def _domain(dimension: Any) -> Any:
-    from ray import tune
-
-    if dimension.kind == "choice":
-        return tune.choice(list(dimension.choice))
-    if dimension.kind == "grid":
-        return tune.grid_search(list(dimension.grid))
-    low, high = dimension.values
-    return tune.uniform(low, high) if dimension.kind == "uniform" else tune.loguniform(low, high)
-
-
-def _search(section: Sweep, at_once: int, seed: int) -> Any:
-    """How values are drawn; it also bounds the trials at a time, which `TuneConfig` does for some searches only."""
-    from ray.tune.search import ConcurrencyLimiter
-    from ray.tune.search.basic_variant import BasicVariantGenerator
-    from ray.tune.search.optuna import OptunaSearch
-
-    if section.search == "random":
-        return BasicVariantGenerator(max_concurrent=at_once, random_state=seed)
-    logging.getLogger("optuna").setLevel(logging.WARNING)
-    mode = "min" if section.metric.endswith("loss") else "max"
-    return ConcurrencyLimiter(OptunaSearch(metric=section.metric, mode=mode, seed=seed), max_concurrent=at_once)
-
-
-def _scheduler(section: Sweep, space: dict[str, Any], seed: int) -> Any:
-    from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, PopulationBasedTraining
-
-    judged: dict[str, Any] = {"time_attr": "percent", "metric": "validation_loss", "mode": "min"}
-    first: Any = 100 * section.grace_share  # in per cent of a trial's own steps: a float, which its annotation denies
-    if section.scheduler == "asha":
-        return AsyncHyperBandScheduler(
-            **judged,
-            max_t=100,
-            grace_period=first,
-            reduction_factor=section.reduction,
-            stop_last_trials=False,  # they end by themselves, with all that comes after the last step
-        )
-    if section.scheduler == "pbt":
-        return PopulationBasedTraining(
-            **judged,
-            perturbation_interval=first,
-            hyperparam_mutations=space,
-            synch=False,
-        )
-    return FIFOScheduler()
-
-
-def _narrator() -> Any:
-    from ray.tune import Callback
-
-    class Narrator(Callback):
-        """Tells on the terminal which trials begin and end."""
-
-        def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            say(NAME, f"trial {trial.trial_id}: {_shown(trial.config)}")
-
-        def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            last = trial.last_result or {}
-            say(
-                NAME,
-                f"trial {trial.trial_id} ended at {last.get('percent', 0):.0f} % of its steps, "
-                f"validation loss {last.get('validation_loss', float('nan')):.4f}",
-            )
-
-        def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            say(NAME, f"trial {trial.trial_id} failed")
-
-    return Narrator()
-
-
-def _shown(config: dict[str, Any]) -> str:
-    return ", ".join(
-        f"{key.rpartition('.')[2]}={value:.4g}" if isinstance(value, float) else f"{key.rpartition('.')[2]}={value}"
-        for key, value in config.items()
-    )
-
-
-def _trial(result: Any, order: Any) -> Trial:
-    """What is known of a trial: by its own record if it ended by itself, else by what Tune kept of its reports."""
-    from codelm.on_ray.sweep_trial import NOTE, RECORD, read_json, steps_of
-
-    fs, metrics = order.run_dir.fs, result.metrics or {}
-    name = metrics.get("trial_id") or Path(result.path).name
-    directory = order.directory(name)
-    record, note = read_json(fs, f"{directory}/{RECORD}"), read_json(fs, f"{directory}/{NOTE}") or {}
-    config = dict(result.config or {})
-    steps = steps_of(overridden(order.experiment, config), order)
-    frame = result.metrics_dataframe
-    curve: dict[int, float] = {}
-    if frame is not None and "step" in frame:
-        for step, loss, error in zip(
-            frame["step"], frame["validation_loss"], frame.get("error", [None] * len(frame)), strict=True
-        ):
-            if not isinstance(error, str):
-                curve[int(step)] = float(loss)
-    base: dict[str, Any] = {"name": name, "overrides": config, "steps": steps, "mlflow_run": note.get("mlflow_run")}
-    ordered = tuple(sorted(curve.items()))
-    reached = ordered[-1][0] if ordered else 0
-    if record is not None:
-        reported = record["reported"]
-        if "error" in reported:
-            return Trial(**base, state="failed", step=reached, curve=ordered, error=reported["error"])
-        return Trial(**base, state="finished", step=steps, curve=ordered, score=reported.get(order.metric))
-    if result.error is not None:
-        return Trial(**base, state="failed", step=reached, curve=ordered, error=str(result.error).splitlines()[-1])
-    score = ordered[-1][1] if ordered and order.metric == "validation_loss" else None
-    return Trial(**base, state="stopped", step=reached, curve=ordered, score=score)
-
-
 def _keep_best(context: Context, order: Any, best: Trial) -> str:
     """Write the best config and model, and register the model; its version in the registry."""
+    from codelm.on_ray.sweep_search import shown
     from codelm.on_ray.sweep_trial import write_model
 
     experiment, fs = context.experiment, context.run_dir.fs
@@ -300,20 +147,18 @@ def _keep_best(context: Context, order: Any, best: Trial) -> str:
     _write(context, "best.json", json.dumps({"trial": best.name, "overrides": best.overrides, "score": best.score}))
     precision = _precision(chosen, order.target)
     model = f"{context.workspace}/best"
-    fs.create_dir(model, recursive=True)
     write_model(overridden(order.experiment, best.overrides), order, order.directory(best.name), model, precision)
-    with tempfile.TemporaryDirectory(prefix="codelm-best-") as name:
-        pafs.copy_files(model, name, source_filesystem=fs)
-        registered = context.tracked.register_model(name, experiment.name, settings(experiment).alias)
-    say(NAME, f"best: {_shown(best.overrides)}; registered as version {registered} of {experiment.name!r} in MLflow")
+    with fetched(fs, model) as directory:
+        registered = context.tracked.register_model(directory, experiment.name, settings(experiment).alias)
+    say(NAME, f"best: {shown(best.overrides)}; registered as version {registered} of {experiment.name!r} in MLflow")
     return registered
 
 
 def _precision(experiment: Experiment, target: str) -> str:
     from codelm.training.precision import resolve_precision
 
-    training = examples.settings(experiment).training if target == "finetune" else experiment.training
-    accelerator = pretrain.resolve_accelerator(experiment)
+    training = recipe_of(experiment, target)
+    accelerator = resolve_accelerator(experiment)
     return resolve_precision(training.precision, {"gpu": "cuda"}.get(accelerator, accelerator))
 
 

@@ -21,7 +21,7 @@ from codelm.config import Experiment
 from codelm.errors import UserError
 from codelm.on_ray import finetune, pretrain
 from codelm.on_ray.stage import run_stage
-from codelm.run_dir import DIRECTORIES, Manifest, RunDir
+from codelm.run_dir import DIRECTORIES, Manifest, RunDir, read_json, staged
 from codelm.tracking import TrackedRun, open_run
 from codelm.training.curve import Point, validations
 from codelm.tuning.space import overridden
@@ -113,7 +113,7 @@ def _trained(config: dict[str, Any], order: Order, name: str, run: TrackedRun) -
     def train() -> tuple[dict[str, Any], Any]:
         if order.target == "finetune":
             return finetune.train(experiment, order.run_dir, directory, reporting, start=start)
-        corpus = pretrain.PACKED_CORPUS
+        corpus = pretrain.corpus_of(experiment)
         told = pretrain.fit(experiment, order.run_dir, directory, corpus, reporting, stage="pretrain", start=start)
         return told, experiment.training
 
@@ -221,23 +221,11 @@ def write_model(experiment: Experiment, order: Order, directory: str, target: st
         return
     from codelm.modeling.export import export
 
-    with tempfile.TemporaryDirectory(prefix="codelm-trial-") as name:
-        trained, model = Path(name, "trained"), Path(name, "model")
-        trained.mkdir()
-        for file in ("weights.safetensors", "config.json"):
+    with tempfile.TemporaryDirectory(prefix="codelm-trial-") as name, staged(fs, target) as model:
+        trained = Path(name)
+        for file in ("weights.safetensors", "config.json"):  # not the checkpoints that lie beside them
             pafs.copy_files(f"{directory}/{file}", str(trained / file), source_filesystem=fs)
         export(trained, order.run_dir.local_copy("tokenizer"), precision, model)
-        pafs.copy_files(str(model), target, destination_filesystem=fs)
-
-
-def read_json(fs: pafs.FileSystem, path: str) -> dict[str, Any] | None:
-    """A JSON file's content; None where there is none."""
-    try:
-        with fs.open_input_stream(path) as source:
-            content: dict[str, Any] = json.loads(source.read())
-    except FileNotFoundError:
-        return None
-    return content
 
 
 def _write_json(fs: pafs.FileSystem, path: str, content: dict[str, Any]) -> None:

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 from codelm.config import Experiment
 from codelm.errors import UserError
+from codelm.records import ACCELERATORS
 from codelm.submission.server import ClusterFacts
-
-ACCELERATORS = {"gpu": "GPU", "tpu": "TPU"}
 
 
 @dataclass(frozen=True)

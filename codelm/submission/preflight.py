@@ -169,7 +169,7 @@ def check_storage(experiment: Experiment, cluster: ClusterFacts) -> list[str]:
     """Check that the run directory can be shared by the nodes.
 
     Returns:
-        Lines to show. That all nodes see it is what the job finds out first of all (`codelm.on_ray.storage`): they
+        Lines to show. That all nodes see it is what the job finds out first of all (`codelm.on_ray.nodes`): they
         may reach what this machine does not, and the other way round.
 
     Raises:

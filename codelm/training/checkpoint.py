@@ -13,12 +13,12 @@ from typing import Any
 
 import pyarrow.fs as pafs
 
+from codelm.run_dir import sha256_of
 from codelm.training.curve import Point, from_lines, to_lines
 from codelm.training.state import Piece, StateReader, serialised
 
 CURVE = "curve.jsonl"
 STATE = "progress.json"
-CHUNK_BYTES = 1 << 20
 
 
 @dataclass
@@ -134,17 +134,9 @@ def damage(fs: pafs.FileSystem, path: str, thorough: bool) -> str | None:
                 return f"{name} is missing"
             if found.size != entry["bytes"]:
                 return f"{name} has {found.size:,} of {entry['bytes']:,} bytes"
-            if thorough and _sha256(fs, f"{path}/{name}") != entry["sha256"]:
+            if thorough and sha256_of(fs, f"{path}/{name}") != entry["sha256"]:
                 return f"{name} does not have the content that was written (SHA-256)"
     return None
-
-
-def _sha256(fs: pafs.FileSystem, path: str) -> str:
-    digest = hashlib.sha256()
-    with fs.open_input_stream(path) as source:
-        while chunk := source.read(CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def checkpoints(fs: pafs.FileSystem, root: str) -> list[str]:

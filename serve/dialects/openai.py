@@ -108,16 +108,12 @@ class _Job:
     id: str
     created: int
 
-    def writers(self) -> list[LogprobsWriter | None]:
-        """Of each choice's generated tokens."""
+    def writer(self, place: int) -> LogprobsWriter | None:
+        """Of a choice's generated tokens; None where they are not asked for."""
         if self.request.logprobs is None:
-            return [None] * (len(self.prompts) * self.request.n)
-        codec = self.service.engine().codec
-        return [
-            LogprobsWriter(codec, len(prompt.text) if self.request.echo else 0)
-            for prompt in self.prompts
-            for _ in range(self.request.n)
-        ]
+            return None
+        shown = self.prompts[place // self.request.n].text if self.request.echo else ""
+        return LogprobsWriter(self.service.engine().codec, len(shown))
 
     def echo(self, place: int) -> tuple[str, Logprobs | None]:
         """What is shown of a choice's prompt."""
@@ -192,7 +188,7 @@ def _choice(job: _Job, place: int, whole: Whole | None) -> Choice:
     text, lists = job.echo(place)
     if whole is None:
         return Choice(index=place, text=text, logprobs=lists, finish_reason="length")
-    writer = job.writers()[place]
+    writer = job.writer(place)
     if writer is not None:
         lists = _joined(lists or Logprobs(), writer.write(whole.scores))
     return Choice(index=place, text=text + whole.text, logprobs=lists, finish_reason=whole.finish_reason)
@@ -209,7 +205,7 @@ def _joined(first: Logprobs, second: Logprobs) -> Logprobs:
 
 async def _stream(job: _Job, generation: Generation) -> Response:
     """A piece of a choice in each event, then the usage if it was asked for."""
-    writers = job.writers()
+    writers = [job.writer(place) for place in range(len(job.prompts) * job.request.n)]
     head = {"id": job.id, "object": "text_completion", "created": job.created, "model": job.service.model}
 
     def event(place: int, text: str, lists: Logprobs | None, reason: str | None) -> dict[str, Any]:

@@ -14,15 +14,9 @@ from codelm.errors import UserError
 from codelm.on_ray import endpoint, pipeline
 from codelm.run_dir import RunDir
 from tests.inference.tiny import publish_tiny_model
+from tests.serve.local import free_port
 
 Make = Callable[..., Experiment]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def test_a_real_request_is_kept(ray_cluster: None, make_experiment: Make, capfd: pytest.CaptureFixture[str]) -> None:

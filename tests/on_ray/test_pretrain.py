@@ -21,7 +21,8 @@ from codelm import config
 from codelm.config import Experiment
 from codelm.errors import UserError
 from codelm.on_ray import pretrain, stage
-from codelm.on_ray.pretrain import STAGE, resolve_accelerator, scaling
+from codelm.on_ray.devices import resolve_accelerator, scaling
+from codelm.on_ray.pretrain import STAGE
 from codelm.on_ray.stage import run_stage
 from codelm.run_dir import Manifest, RunDir
 from codelm.tokenization import bpe

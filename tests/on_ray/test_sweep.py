@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM
 from codelm import config
 from codelm.config import Experiment
 from codelm.errors import UserError
-from codelm.on_ray import examples, pipeline, sweep
+from codelm.on_ray import examples, pipeline, pretrain, sweep
 from codelm.on_ray.stage import run_stage
 from codelm.run_dir import RunDir
 from tests.on_ray.test_finetune import RECIPE, section
@@ -143,3 +143,11 @@ def test_more_workers_than_the_cluster_has_are_told_at_once(
     assert experiment.sweep is not None
     with pytest.raises(UserError, match=r"finetuning.training.workers: 64 for each trial, but the cluster has 4 CPUs"):
         sweep.concurrency(experiment, experiment.sweep, "finetune")
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_trials_of_pretraining_read_what_pretraining_does(make_experiment: MakeExperiment, streaming: bool) -> None:
+    space = {"training.learning_rate": {"choice": [1e-3, 1e-2]}}
+    experiment = make_experiment(data={"streaming": streaming}, sweep={"space": space})
+    assert ("corpus" in sweep.inputs(experiment)) == streaming
+    assert sweep.inputs(experiment) == pretrain.STAGE.reads(experiment)

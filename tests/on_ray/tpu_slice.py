@@ -35,7 +35,7 @@ def main() -> None:
     from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
     from codelm import config
-    from codelm.on_ray.pretrain import resolve_accelerator, scaling
+    from codelm.on_ray.devices import resolve_accelerator, scaling
 
     ray.init(
         address="local",

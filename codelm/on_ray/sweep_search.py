@@ -1,0 +1,167 @@
+"""How the trials of a sweep are run by Ray Tune: the space, the search, the scheduler, and what is known afterwards."""
+
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.tune import Callback, FailureConfig, RunConfig, TuneConfig, Tuner
+from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, PopulationBasedTraining
+from ray.tune.search import ConcurrencyLimiter
+from ray.tune.search.basic_variant import BasicVariantGenerator
+from ray.tune.search.optuna import OptunaSearch
+
+from codelm.config.sweep import Dimension, Sweep
+from codelm.on_ray.sweep_trial import NOTE, RECORD, Order, steps_of, trial
+from codelm.run_dir import read_json
+from codelm.tuning.space import overridden
+from codelm.tuning.trials import Trial
+
+TUNE = "tune"
+SNAPSHOT_SECONDS = "2"
+"""Between two snapshots of Tune's state; a trial that ended since the last one is known by its own record."""
+
+Tell = Callable[[str], None]
+
+
+def search(order: Order, section: Sweep, at_once: int, tell: Tell) -> list[Trial]:
+    """Run the trials that are not finished, and return what is known of all.
+
+    Args:
+        order: the same for all trials.
+        section: what is searched, and how.
+        at_once: trials at the same time.
+        tell: called with a sentence for each trial that begins or ends.
+    """
+    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = SNAPSHOT_SECONDS
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    fs = order.run_dir.fs
+    root = f"{order.workspace}/{TUNE}"
+    # Tune refuses a request of nothing, and a share of a CPU would keep it from the workers.
+    trainable = tune.with_resources(tune.with_parameters(trial, order=order), {"memory": 1024})
+    space = {key: _domain(dimension) for key, dimension in section.space.items()}
+    if Tuner.can_restore(root, storage_filesystem=fs):
+        tell("going on with the sweep that was interrupted")
+        tuner = Tuner.restore(root, trainable, resume_unfinished=True, param_space=space, storage_filesystem=fs)
+    else:
+        tuner = Tuner(
+            trainable,
+            param_space=space,
+            tune_config=TuneConfig(
+                num_samples=section.trials,
+                search_alg=_search(section, at_once, order.experiment.seed),
+                scheduler=_scheduler(section, space, order.experiment.seed),
+                reuse_actors=False,
+            ),
+            run_config=RunConfig(
+                name=TUNE,
+                storage_path=order.workspace,
+                storage_filesystem=fs,
+                failure_config=FailureConfig(max_failures=section.retries),
+                callbacks=[_narrator(tell)],
+                verbose=0,
+            ),
+        )
+    grid = tuner.fit()
+    found = [_known(grid[place], order) for place in range(len(grid))]
+    return sorted(found, key=lambda trial: trial.name)
+
+
+def _domain(dimension: Dimension) -> Any:
+    if dimension.kind == "choice":
+        return tune.choice(list(dimension.values))
+    if dimension.kind == "grid":
+        return tune.grid_search(list(dimension.values))
+    low, high = dimension.values
+    return tune.uniform(low, high) if dimension.kind == "uniform" else tune.loguniform(low, high)
+
+
+def _search(section: Sweep, at_once: int, seed: int) -> Any:
+    """How values are drawn; it also bounds the trials at a time, which `TuneConfig` does for some searches only."""
+    if section.search == "random":
+        return BasicVariantGenerator(max_concurrent=at_once, random_state=seed)
+    logging.getLogger("optuna").setLevel(logging.WARNING)
+    mode = "min" if section.metric.endswith("loss") else "max"
+    return ConcurrencyLimiter(OptunaSearch(metric=section.metric, mode=mode, seed=seed), max_concurrent=at_once)
+
+
+def _scheduler(section: Sweep, space: dict[str, Any], seed: int) -> Any:
+    judged: dict[str, Any] = {"time_attr": "percent", "metric": "validation_loss", "mode": "min"}
+    first: Any = 100 * section.grace_share  # in per cent of a trial's own steps: a float, which its annotation denies
+    if section.scheduler == "asha":
+        return AsyncHyperBandScheduler(
+            **judged,
+            max_t=100,
+            grace_period=first,
+            reduction_factor=section.reduction,
+            stop_last_trials=False,  # they end by themselves, with all that comes after the last step
+        )
+    if section.scheduler == "pbt":
+        return PopulationBasedTraining(
+            **judged,
+            perturbation_interval=first,
+            hyperparam_mutations=space,
+            synch=False,
+        )
+    return FIFOScheduler()
+
+
+def _narrator(tell: Tell) -> Callback:
+    class Narrator(Callback):
+        """Tells on the terminal which trials begin and end."""
+
+        def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+            tell(f"trial {trial.trial_id}: {shown(trial.config)}")
+
+        def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+            last = trial.last_result or {}
+            tell(
+                f"trial {trial.trial_id} ended at {last.get('percent', 0):.0f} % of its steps, "
+                f"validation loss {last.get('validation_loss', float('nan')):.4f}",
+            )
+
+        def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+            tell(f"trial {trial.trial_id} failed")
+
+    return Narrator()
+
+
+def shown(config: dict[str, Any]) -> str:
+    """A trial's values by the ends of their keys: `learning_rate=0.0003`."""
+    return ", ".join(
+        f"{key.rpartition('.')[2]}={value:.4g}" if isinstance(value, float) else f"{key.rpartition('.')[2]}={value}"
+        for key, value in config.items()
+    )
+
+
+def _known(result: Any, order: Order) -> Trial:
+    """What is known of a trial: by its own record if it ended by itself, else by what Tune kept of its reports."""
+    fs, metrics = order.run_dir.fs, result.metrics or {}
+    name = metrics.get("trial_id") or Path(result.path).name
+    directory = order.directory(name)
+    record, note = read_json(fs, f"{directory}/{RECORD}"), read_json(fs, f"{directory}/{NOTE}") or {}
+    config = dict(result.config or {})
+    steps = steps_of(overridden(order.experiment, config), order)
+    frame = result.metrics_dataframe
+    curve: dict[int, float] = {}
+    if frame is not None and "step" in frame:
+        for step, loss, error in zip(
+            frame["step"], frame["validation_loss"], frame.get("error", [None] * len(frame)), strict=True
+        ):
+            if not isinstance(error, str):
+                curve[int(step)] = float(loss)
+    base: dict[str, Any] = {"name": name, "overrides": config, "steps": steps, "mlflow_run": note.get("mlflow_run")}
+    ordered = tuple(sorted(curve.items()))
+    reached = ordered[-1][0] if ordered else 0
+    if record is not None:
+        reported = record["reported"]
+        if "error" in reported:
+            return Trial(**base, state="failed", step=reached, curve=ordered, error=reported["error"])
+        return Trial(**base, state="finished", step=steps, curve=ordered, score=reported.get(order.metric))
+    if result.error is not None:
+        return Trial(**base, state="failed", step=reached, curve=ordered, error=str(result.error).splitlines()[-1])
+    score = ordered[-1][1] if ordered and order.metric == "validation_loss" else None
+    return Trial(**base, state="stopped", step=reached, curve=ordered, score=score)
