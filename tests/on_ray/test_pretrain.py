@@ -20,7 +20,7 @@ from safetensors.numpy import load_file
 from codelm import config
 from codelm.config import Experiment
 from codelm.errors import UserError
-from codelm.on_ray import pretrain, stage
+from codelm.on_ray import devices, pretrain, stage
 from codelm.on_ray.devices import resolve_accelerator, scaling
 from codelm.on_ray.pretrain import STAGE
 from codelm.on_ray.stage import run_stage
@@ -270,7 +270,7 @@ def test_auto_takes_the_accelerator_that_is_there(
     monkeypatch: pytest.MonkeyPatch, make_experiment: MakeExperiment, found: dict[str, int], wanted: str, resolved: str
 ) -> None:
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
-    monkeypatch.setattr(pretrain, "_on_this_machine", lambda resource: found.get(resource, 0))
+    monkeypatch.setattr(devices, "_on_this_machine", lambda resource: found.get(resource, 0))
     experiment = make_experiment([f"accelerator={wanted}"])
     assert resolve_accelerator(experiment) == resolved
     chosen = scaling(experiment, resolved)
@@ -324,7 +324,7 @@ def test_what_cannot_run_here_is_refused_before_anything_starts(
 ) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
-    monkeypatch.setattr(pretrain, "_on_this_machine", lambda resource: 0)
+    monkeypatch.setattr(devices, "_on_this_machine", lambda resource: 0)
     with pytest.raises(UserError, match=message):
         STAGE.check(make_experiment(overrides))
 
