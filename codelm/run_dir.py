@@ -153,6 +153,16 @@ def read_json(fs: pafs.FileSystem, path: str) -> dict[str, Any] | None:
         return None
 
 
+def write_whole(fs: pafs.FileSystem, path: str, text: str) -> None:
+    """Write a file that is either absent, old or complete, never half there."""
+    local = isinstance(fs, pafs.LocalFileSystem)
+    target = f"{path}.partial" if local else path
+    with fs.open_output_stream(target) as out:
+        out.write(text.encode())
+    if local:
+        fs.move(target, path)
+
+
 def sha256_of(fs: pafs.FileSystem, path: str) -> str:
     """The SHA-256 of a file, in hexadecimal; it is read a piece at a time."""
     digest = hashlib.sha256()
@@ -244,7 +254,7 @@ class RunDir:
     def write_note(self, directory: str, note: dict[str, Any]) -> None:
         """Leave word of the work begun, for a rerun after an interruption."""
         self.fs.create_dir(self.path(WORK), recursive=True)
-        self._write_whole(self.path(WORK, f"{directory}.json"), json.dumps(note))
+        write_whole(self.fs, self.path(WORK, f"{directory}.json"), json.dumps(note))
 
     def publish(self, directory: str, manifest: Manifest) -> Manifest:
         """Hash the workspace's files, write the manifest, and make the stage visible in one step.
@@ -255,7 +265,7 @@ class RunDir:
         workspace = self.workspace(directory)
         published = Manifest(**{**asdict(manifest), "files": self._hash_files(workspace)})
         text = json.dumps(asdict(published), indent=2, sort_keys=True) + "\n"
-        self._write_whole(f"{workspace}/{MANIFEST}", text)
+        write_whole(self.fs, f"{workspace}/{MANIFEST}", text)
         if self.is_local:
             self.fs.move(workspace, self.path(directory))
         return published
@@ -288,14 +298,6 @@ class RunDir:
                 pafs.copy_files(self.path(directory), str(partial), source_filesystem=self.fs)
                 partial.rename(target)
         return target
-
-    def _write_whole(self, path: str, text: str) -> None:
-        """Write a file that is either absent, old or complete, never half there."""
-        target = f"{path}.partial" if self.is_local else path
-        with self.fs.open_output_stream(target) as out:
-            out.write(text.encode())
-        if self.is_local:
-            self.fs.move(target, path)
 
     def _hash_files(self, directory: str) -> dict[str, str]:
         selector = pafs.FileSelector(directory, recursive=True)

@@ -7,7 +7,7 @@ import pyarrow.fs as pafs
 import torch.distributed as dist
 from safetensors.torch import save_file
 
-from codelm.run_dir import read_json, staged
+from codelm.run_dir import read_json, staged, write_whole
 from codelm.training.engine import Engine
 
 DIRECTORY = "best"
@@ -50,10 +50,9 @@ class BestWeights:
 
     def offer(self, engine: Engine, step: int, loss: float) -> None:
         """Keep the weights of this step if none before had a lower loss. All workers call it, with equal values."""
-        if self.found is not None and loss > self.found["validation_loss"]:
+        if self.found is not None and not loss <= self.found["validation_loss"]:  # which NaN is not
             return
         write_weights(engine, self._config, self._fs, self._directory, self._names)
         self.found = {"step": step, "validation_loss": loss}
         if engine.rank == 0:
-            with self._fs.open_output_stream(f"{self._directory}/{NOTE}") as out:
-                out.write(json.dumps(self.found).encode())
+            write_whole(self._fs, f"{self._directory}/{NOTE}", json.dumps(self.found))

@@ -22,6 +22,7 @@ from codelm.on_ray.meter import Meter, live_line
 from codelm.on_ray.metrics import export_training
 from codelm.on_ray.stopwatch import Stopwatch
 from codelm.tracking import MetricsThread, TrackedRun
+from codelm.training.curve import validations
 from codelm.training.data import PackedData, open_packed
 from codelm.training.engine import make_engine
 from codelm.training.loop import Loop, TrainingData
@@ -150,6 +151,8 @@ def train(assignment: Assignment, tracked: TrackedRun, board: Any, watch: Stopwa
         saver.wait()
     if best is None:
         write_weights(engine, config, fs, assignment.workspace, None)
+    elif best.found is None:  # nothing was left to train after the checkpoint that it began with
+        best.offer(engine, *validations(progress.curve)[-1])
     if leads:
         metrics_thread.drain()
     if loop.first_step_at is not None:

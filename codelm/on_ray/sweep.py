@@ -10,18 +10,27 @@ from typing import Any
 
 import pyarrow.fs as pafs
 
-from codelm.config import Experiment, Training, to_yaml
+from codelm.config import Experiment, to_yaml
 from codelm.config.sweep import Sweep
 from codelm.console import say
 from codelm.errors import UserError
-from codelm.on_ray import examples, finetune, pretrain
+from codelm.on_ray import evaluate, finetune, pretrain
 from codelm.on_ray.devices import available, resolve_accelerator
 from codelm.on_ray.stage import Context, Outcome, Stage
 from codelm.run_dir import fetched
-from codelm.tuning.space import check_space, overridden, points, target_of
+from codelm.tuning.space import (
+    SECTIONS,
+    check_space,
+    overridden,
+    points,
+    recipe_of,
+    stopping_problems,
+    target_of,
+)
 from codelm.tuning.trials import Trial, best_of, draw, table, totals
 
 NAME = "sweep"
+LOSS = "validation_loss"
 
 
 def settings(experiment: Experiment) -> Sweep:
@@ -38,8 +47,10 @@ def settings(experiment: Experiment) -> Sweep:
 def check(experiment: Experiment) -> None:
     """Refuse a space that is wrong, and trials that this machine cannot run."""
     section = settings(experiment)
-    check_space(experiment, section)
+    check_space(experiment, section, pretrain.NOT_PART_OF_THE_RESULT)
     (finetune.check if target_of(experiment, section) == "finetune" else pretrain.check)(experiment)
+    if section.metric != LOSS:
+        evaluate.check(experiment)
 
 
 def inputs(experiment: Experiment) -> tuple[str, ...]:
@@ -47,11 +58,6 @@ def inputs(experiment: Experiment) -> tuple[str, ...]:
     if target_of(experiment, settings(experiment)) == "finetune":
         return finetune.trained_inputs(experiment)
     return pretrain.STAGE.reads(experiment)
-
-
-def recipe_of(experiment: Experiment, target: str) -> Training:
-    """The recipe of one trial."""
-    return examples.settings(experiment).training if target == "finetune" else experiment.training
 
 
 def concurrency(experiment: Experiment, section: Sweep, target: str) -> int:
@@ -63,16 +69,17 @@ def concurrency(experiment: Experiment, section: Sweep, target: str) -> int:
     resource, has = available(resolve_accelerator(experiment))
     wants = recipe_of(experiment, target).workers
     if has < wants:
-        key = "finetuning.training.workers" if target == "finetune" else "training.workers"
-        raise UserError(f"{key}: {wants} for each trial, but the cluster has {has} {resource}s; lower it")
+        raise UserError(
+            f"{SECTIONS[target]}.workers: {wants} for each trial, but the cluster has {has} {resource}s; lower it"
+        )
     return min(section.concurrency or has, has // wants)
 
 
 def run(context: Context) -> Outcome:
     """Run the trials, and write the table, the pictures, the best config and the best model."""
     # They load torch and Ray Tune, which takes seconds that the check of the other stages need not wait for.
+    from codelm.on_ray.sweep_order import Order, steps_of
     from codelm.on_ray.sweep_search import search
-    from codelm.on_ray.sweep_trial import Order, steps_of
 
     experiment, section, fs = context.experiment, settings(context.experiment), context.run_dir.fs
     target = target_of(experiment, section)
@@ -87,7 +94,10 @@ def run(context: Context) -> Outcome:
         mlflow_experiment=experiment.tracking.experiment or experiment.name,
     )
     at_once = concurrency(experiment, section, target)
-    steps_of(order.experiment, order)  # refuses a recipe that no trial could follow
+    recipe = recipe_of(experiment, target)
+    steps = steps_of(order.experiment, order)  # refuses a recipe that no trial could follow
+    if problems := stopping_problems(section, target, recipe.model_copy(update={"steps": steps})):
+        raise UserError("\n".join(problems))
     say(NAME, f"{points(section)} trials of {target}, {at_once} at a time, by {section.metric}")
     trials = search(order, section, at_once, partial(say, NAME))
     _write(context, "trials.jsonl", "".join(trial.line() for trial in trials))
@@ -167,17 +177,21 @@ def _write(context: Context, name: str, text: str) -> None:
         out.write(text.encode())
 
 
+def deciding(experiment: Experiment) -> dict[str, Any]:
+    """The part of the config that the result depends on: the search, what a trial is, and what it is judged by."""
+    section = settings(experiment)
+    trial = finetune.deciding if target_of(experiment, section) == "finetune" else pretrain.STAGE.config
+    return {
+        "sweep": section.model_dump(mode="json", exclude={"concurrency", "retries"}),
+        **trial(experiment),
+        **(evaluate.STAGE.config(experiment) if section.metric != LOSS else {}),
+    }
+
+
 STAGE = Stage(
     name=NAME,
     inputs=inputs,
-    config=lambda experiment: {
-        "sweep": settings(experiment).model_dump(mode="json", exclude={"concurrency", "retries"}),
-        **(
-            finetune.deciding(experiment)
-            if target_of(experiment, settings(experiment)) == "finetune"
-            else pretrain.STAGE.config(experiment)
-        ),
-    },
+    config=deciding,
     run=run,
     check=check,
     continues=True,

@@ -14,7 +14,8 @@ from ray.tune.search.basic_variant import BasicVariantGenerator
 from ray.tune.search.optuna import OptunaSearch
 
 from codelm.config.sweep import Dimension, Sweep
-from codelm.on_ray.sweep_trial import NOTE, RECORD, Order, steps_of, trial
+from codelm.on_ray.sweep_order import NOTE, RECORD, Order, steps_of
+from codelm.on_ray.sweep_trial import trial
 from codelm.run_dir import read_json
 from codelm.tuning.space import overridden
 from codelm.tuning.trials import Trial
@@ -37,6 +38,7 @@ def search(order: Order, section: Sweep, at_once: int, tell: Tell) -> list[Trial
     """
     os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = SNAPSHOT_SECONDS
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"  # only a trial's last report has pass@k
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     fs = order.run_dir.fs
     root = f"{order.workspace}/{TUNE}"
@@ -61,7 +63,7 @@ def search(order: Order, section: Sweep, at_once: int, tell: Tell) -> list[Trial
                 storage_path=order.workspace,
                 storage_filesystem=fs,
                 failure_config=FailureConfig(max_failures=section.retries),
-                callbacks=[_narrator(tell)],
+                callbacks=[Narrator(tell)],
                 verbose=0,
             ),
         )
@@ -79,13 +81,22 @@ def _domain(dimension: Dimension) -> Any:
     return tune.uniform(low, high) if dimension.kind == "uniform" else tune.loguniform(low, high)
 
 
+class ScoredAtTheEnd(OptunaSearch):
+    """Optuna by a metric that only the last report of a trial has: it asks each report for it."""
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """See `Searcher.on_trial_result`."""
+        if self.metric in result:
+            super().on_trial_result(trial_id, result)
+
+
 def _search(section: Sweep, at_once: int, seed: int) -> Any:
     """How values are drawn; it also bounds the trials at a time, which `TuneConfig` does for some searches only."""
     if section.search == "random":
         return BasicVariantGenerator(max_concurrent=at_once, random_state=seed)
     logging.getLogger("optuna").setLevel(logging.WARNING)
     mode = "min" if section.metric.endswith("loss") else "max"
-    return ConcurrencyLimiter(OptunaSearch(metric=section.metric, mode=mode, seed=seed), max_concurrent=at_once)
+    return ConcurrencyLimiter(ScoredAtTheEnd(metric=section.metric, mode=mode, seed=seed), max_concurrent=at_once)
 
 
 def _scheduler(section: Sweep, space: dict[str, Any], seed: int) -> Any:
@@ -109,24 +120,27 @@ def _scheduler(section: Sweep, space: dict[str, Any], seed: int) -> Any:
     return FIFOScheduler()
 
 
-def _narrator(tell: Tell) -> Callback:
-    class Narrator(Callback):
-        """Tells on the terminal which trials begin and end."""
+class Narrator(Callback):
+    """Tells on the terminal which trials begin and end."""
 
-        def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            tell(f"trial {trial.trial_id}: {shown(trial.config)}")
+    def __init__(self, tell: Tell) -> None:
+        self._tell = tell
 
-        def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            last = trial.last_result or {}
-            tell(
-                f"trial {trial.trial_id} ended at {last.get('percent', 0):.0f} % of its steps, "
-                f"validation loss {last.get('validation_loss', float('nan')):.4f}",
-            )
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """See `ray.tune.Callback`, as for the others."""
+        self._tell(f"trial {trial.trial_id}: {shown(trial.config)}")
 
-        def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            tell(f"trial {trial.trial_id} failed")
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial has ended by itself, or is stopped."""
+        last = trial.last_result or {}
+        self._tell(
+            f"trial {trial.trial_id} ended at {last.get('percent', 0):.0f} % of its steps, "
+            f"validation loss {last.get('validation_loss', float('nan')):.4f}",
+        )
 
-    return Narrator()
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial has failed, with no retries left."""
+        self._tell(f"trial {trial.trial_id} failed")
 
 
 def shown(config: dict[str, Any]) -> str:

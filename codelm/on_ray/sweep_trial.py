@@ -21,42 +21,14 @@ from codelm.config import Experiment
 from codelm.errors import UserError
 from codelm.on_ray import finetune, pretrain
 from codelm.on_ray.stage import run_stage
-from codelm.run_dir import DIRECTORIES, Manifest, RunDir, read_json, staged
+from codelm.on_ray.sweep_adoption import adopted, report
+from codelm.on_ray.sweep_order import NOTE, RECORD, Order, steps_of
+from codelm.run_dir import DIRECTORIES, Manifest, RunDir, read_json, staged, write_whole
 from codelm.tracking import TrackedRun, open_run
 from codelm.training.curve import Point, validations
 from codelm.tuning.space import overridden
 
-RECORD, NOTE, POINTER = "trial.json", "note.json", "pointer.json"
 POLL_SECONDS = 0.5
-
-
-@dataclass(frozen=True)
-class Order:
-    """The same for all trials.
-
-    Attributes:
-        experiment: the whole config, without a trial's values.
-        run_dir: where the inputs are.
-        workspace: the sweep's, in terms of `run_dir.fs`.
-        target: `finetune` or `pretrain`.
-        metric: what the best trial is best at.
-        shares_checkpoints: whether trials go on from each other's checkpoints.
-        tracked: the sweep's MLflow run.
-        mlflow_experiment: its name.
-    """
-
-    experiment: Experiment
-    run_dir: RunDir
-    workspace: str
-    target: str
-    metric: str
-    shares_checkpoints: bool
-    tracked: TrackedRun
-    mlflow_experiment: str
-
-    def directory(self, name: str) -> str:
-        """Where a trial works, in terms of `run_dir.fs`."""
-        return f"{self.workspace}/trials/{name}"
 
 
 @dataclass(frozen=True)
@@ -79,7 +51,7 @@ def trial(config: dict[str, Any], order: Order) -> None:
     fs.create_dir(directory, recursive=True)
     finished = read_json(fs, f"{directory}/{RECORD}")
     if finished is not None and not order.shares_checkpoints:
-        tune.report(finished["reported"])
+        tune.report({**finished["reported"], "done": True})
         return
     note = read_json(fs, f"{directory}/{NOTE}") or {}
     run = open_run(
@@ -87,7 +59,7 @@ def trial(config: dict[str, Any], order: Order) -> None:
     )
     if note.get("mlflow_run") != run.run_id:
         run.log_params(config)
-        _write_json(fs, f"{directory}/{NOTE}", {"mlflow_run": run.run_id})
+        write_whole(fs, f"{directory}/{NOTE}", json.dumps({"mlflow_run": run.run_id}))
     try:
         reported = _trained(config, order, name, run)
     except UserError as error:  # it would not go better another time
@@ -98,15 +70,16 @@ def trial(config: dict[str, Any], order: Order) -> None:
     kept = {key: value for key, value in reported.items() if key != "error"}
     run.log_metrics({f"result/{key}": value for key, value in kept.items() if math.isfinite(value)})
     run.finish(succeeded="error" not in reported)
-    _write_json(fs, f"{directory}/{RECORD}", {"overrides": config, "reported": reported, "mlflow_run": run.run_id})
-    tune.report(reported)
+    record = {"overrides": config, "reported": reported, "mlflow_run": run.run_id}
+    write_whole(fs, f"{directory}/{RECORD}", json.dumps(record))
+    tune.report({**reported, "done": True})  # or a scheduler might let it go on from another's checkpoint
 
 
 def _trained(config: dict[str, Any], order: Order, name: str, run: TrackedRun) -> dict[str, Any]:
     """Train, report each validation to Tune, and return the last report."""
     directory = order.directory(name)
     experiment = overridden(order.experiment, config)
-    start = _adopted(order, name)
+    start = adopted(order, name, config, run)
     queue = Queue(actor_options={"num_cpus": 0})
     reporting = ReportingRun(run.uri, run.run_id, queue)
 
@@ -127,7 +100,7 @@ def _trained(config: dict[str, Any], order: Order, name: str, run: TrackedRun) -
                 continue
             if point["step"] >= steps:
                 continue  # told below, when all is done: a scheduler might end the trial before that
-            _report({**point, "percent": 100 * point["step"] / steps}, order, name)
+            report({**point, "percent": 100 * point["step"] / steps}, order, name)
     told, _ = future.result()
     loss = told["best"]["validation_loss"] if told["best"] else _last_loss(told)
     reported = {"validation_loss": loss, "step": steps, "percent": 100.0}
@@ -136,50 +109,8 @@ def _trained(config: dict[str, Any], order: Order, name: str, run: TrackedRun) -
     return reported
 
 
-def steps_of(experiment: Experiment, order: Order) -> int:
-    """Optimizer steps that a trial takes if it is not stopped."""
-    if order.target == "pretrain":
-        return experiment.training.steps
-    return finetune.recipe_of(experiment, finetune.sequences(order.run_dir)).steps
-
-
 def _last_loss(told: dict[str, Any]) -> float:
     return validations([Point(*values) for values in told["curve"]])[-1][1]
-
-
-def _report(point: dict[str, Any], order: Order, name: str) -> None:
-    """Report to Tune; where trials go on from each other, with a word of where this one's checkpoints are."""
-    if not order.shares_checkpoints:
-        tune.report(point)
-        return
-    with tempfile.TemporaryDirectory(prefix="codelm-pointer-") as directory:
-        (Path(directory) / POINTER).write_text(json.dumps({"trial": name, "step": point["step"]}))
-        tune.report(point, checkpoint=tune.Checkpoint.from_directory(directory))
-
-
-def _adopted(order: Order, name: str) -> str | None:
-    """The checkpoint of another trial that this one was told to go on from; None where it goes on from its own."""
-    given = tune.get_checkpoint()
-    if given is None:
-        return None
-    fs, directory = order.run_dir.fs, order.directory(name)
-    with given.as_directory() as local:
-        pointer = json.loads((Path(local) / POINTER).read_text())
-    note = read_json(fs, f"{directory}/{NOTE}") or {}
-    if pointer["trial"] == name or note.get("adopted") == pointer:
-        return None
-    from codelm.training.checkpoint import checkpoints
-
-    found = checkpoints(fs, f"{order.directory(pointer['trial'])}/{pretrain.CHECKPOINTS}")
-    if not found:
-        return None
-    own = f"{directory}/{pretrain.CHECKPOINTS}"
-    if fs.get_file_info(own).type != pafs.FileType.NotFound:
-        fs.delete_dir(own)
-    copy = f"{directory}/adopted"
-    pafs.copy_files(found[0], copy, source_filesystem=fs, destination_filesystem=fs)
-    _write_json(fs, f"{directory}/{NOTE}", {**note, "adopted": pointer})
-    return copy
 
 
 def _benchmark(experiment: Experiment, order: Order, directory: str, told: dict[str, Any]) -> float:
@@ -226,8 +157,3 @@ def write_model(experiment: Experiment, order: Order, directory: str, target: st
         for file in ("weights.safetensors", "config.json"):  # not the checkpoints that lie beside them
             pafs.copy_files(f"{directory}/{file}", str(trained / file), source_filesystem=fs)
         export(trained, order.run_dir.local_copy("tokenizer"), precision, model)
-
-
-def _write_json(fs: pafs.FileSystem, path: str, content: dict[str, Any]) -> None:
-    with fs.open_output_stream(path) as out:
-        out.write(json.dumps(content).encode())

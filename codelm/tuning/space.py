@@ -1,10 +1,10 @@
 """A search space over the config: checked against it, and put into it."""
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from codelm.config import Experiment, parse, valid_keys
+from codelm.config import Experiment, Training, parse, valid_keys
 from codelm.config.sweep import Dimension, Sweep
 from codelm.errors import UserError
 
@@ -13,6 +13,9 @@ PARTS = {
     "pretrain": ("training", "model", "seed"),
 }
 """What a trial reads of the config beyond its inputs: other keys would change nothing, or the inputs."""
+
+SECTIONS = {"finetune": "finetuning.training", "pretrain": "training"}
+"""Where the recipe of a trial stands."""
 
 
 def overridden(experiment: Experiment, overrides: Mapping[str, Any]) -> Experiment:
@@ -49,15 +52,30 @@ def target_of(experiment: Experiment, sweep: Sweep) -> str:
     return sweep.target or ("pretrain" if experiment.finetuning is None else "finetune")
 
 
-def check_space(experiment: Experiment, sweep: Sweep) -> None:
+def recipe_of(experiment: Experiment, target: str) -> Training:
+    """The recipe of one trial, without its values."""
+    if target == "pretrain":
+        return experiment.training
+    assert experiment.finetuning is not None, "by the target"
+    return experiment.finetuning.training
+
+
+def check_space(experiment: Experiment, sweep: Sweep, idle: Collection[str] = ()) -> None:
     """Refuse a space before anything starts: unknown keys, keys that no trial reads, values that are wrong.
+
+    Args:
+        experiment: the whole config.
+        sweep: its section.
+        idle: keys of a recipe that change no result.
 
     Raises:
         UserError: all that is wrong, a line each.
     """
     target = target_of(experiment, sweep)
-    problems = list(_problems(experiment, sweep, target))
+    problems = list(_problems(experiment, sweep, target, idle))
     problems += _metric_problems(experiment, sweep)
+    if target == "pretrain" or (experiment.finetuning is not None and experiment.finetuning.epochs is None):
+        problems += stopping_problems(sweep, target, recipe_of(experiment, target))
     grids = [key for key, one in sweep.space.items() if one.kind == "grid"]
     if sweep.search == "optuna" and grids:
         problems.append(f"sweep.space: {grids[0]} is a grid, and Optuna draws; give it as a choice, or search: random")
@@ -69,8 +87,27 @@ def check_space(experiment: Experiment, sweep: Sweep) -> None:
         raise UserError("\n".join(problems))
 
 
-def _problems(experiment: Experiment, sweep: Sweep, target: str) -> Iterator[str]:
-    valid = valid_keys()
+def stopping_problems(sweep: Sweep, target: str, recipe: Training) -> list[str]:
+    """Why the scheduler would have nothing to decide by: no validation before the last step.
+
+    Args:
+        sweep: the section.
+        target: as `target_of` tells.
+        recipe: with the steps that a trial takes.
+    """
+    if sweep.scheduler == "none" or recipe.validate_every < recipe.steps:
+        return []
+    key = SECTIONS[target]
+    return [
+        f"sweep.scheduler: {sweep.scheduler} decides at validations; {key}.validate_every = {recipe.validate_every} "
+        f"leaves none before the last of {recipe.steps} steps; set it to "
+        f"{max(1, int(recipe.steps * sweep.grace_share))}, or sweep.scheduler: none"
+    ]
+
+
+def _problems(experiment: Experiment, sweep: Sweep, target: str, idle: Collection[str]) -> Iterator[str]:
+    valid, recipe = valid_keys(), SECTIONS[target]
+    epochs = experiment.finetuning.epochs if target == "finetune" and experiment.finetuning is not None else None
     for key, dimension in sweep.space.items():
         if key not in valid:
             near = difflib.get_close_matches(key, valid, n=1)
@@ -80,6 +117,10 @@ def _problems(experiment: Experiment, sweep: Sweep, target: str) -> Iterator[str
             yield (
                 f"sweep.space: {key} does not change what a trial of {target} does; it reads {', '.join(PARTS[target])}"
             )
+        elif key in {f"{recipe}.{name}" for name in idle}:
+            yield f"sweep.space: {key} changes how a trial runs and not what comes of it; set it outside of the space"
+        elif key == f"{recipe}.steps" and (epochs is not None or "finetuning.epochs" in sweep.space):
+            yield f"sweep.space: {key} changes nothing, since finetuning.epochs sets the steps; search that"
         else:
             yield from _wrong_values(experiment, key, dimension)
 

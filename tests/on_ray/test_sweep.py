@@ -20,7 +20,7 @@ from codelm.config import Experiment
 from codelm.errors import UserError
 from codelm.on_ray import examples, pipeline, pretrain, sweep
 from codelm.on_ray.stage import run_stage
-from codelm.run_dir import RunDir
+from codelm.run_dir import Manifest, RunDir
 from tests.on_ray.test_finetune import RECIPE, section
 
 MakeExperiment = Callable[..., Experiment]
@@ -123,6 +123,7 @@ def test_a_killed_sweep_goes_on_and_tells_the_best(
         ({"space": {"finetuning.trainning.steps": {"choice": [1, 2]}}}, "did you mean finetuning.training.steps"),
         ({"metric": "pass@3"}, "no trial reports 'pass@3'"),
         ({"target": "pretrain"}, "does not change what a trial of pretrain does"),
+        ({"space": {"finetuning.training.workers": {"choice": [1, 64]}}}, "workers changes how a trial runs"),
     ],
 )
 def test_refused_before_anything_starts(
@@ -131,6 +132,25 @@ def test_refused_before_anything_starts(
     experiment = sweeping(make_experiment, tmp_path, [], **changes)
     with pytest.raises(UserError, match=message):
         pipeline.check(experiment, ["examples", "sweep"])
+
+
+def test_what_a_benchmark_needs_is_checked_before_the_first_trial(
+    make_experiment: MakeExperiment, tmp_path: Path
+) -> None:
+    nowhere = ["evaluation.benchmark=apps", "evaluation.source=/nowhere.jsonl"]
+    with pytest.raises(UserError, match=r"evaluation.source: '/nowhere.jsonl' does not exist"):
+        pipeline.check(sweeping(make_experiment, tmp_path, nowhere, metric="pass@1"), ["examples", "sweep"])
+
+
+def test_the_benchmark_is_part_of_the_result_where_it_is_the_metric(
+    make_experiment: MakeExperiment, tmp_path: Path
+) -> None:
+    def fingerprint(problems: int, metric: str) -> str:
+        experiment = sweeping(make_experiment, tmp_path, [f"evaluation.problems={problems}"], metric=metric)
+        return Manifest("sweep", sweep.STAGE.config(experiment), {}).fingerprint
+
+    assert fingerprint(3, "pass@1") != fingerprint(4, "pass@1")
+    assert fingerprint(3, "validation_loss") == fingerprint(4, "validation_loss")
 
 
 def test_more_workers_than_the_cluster_has_are_told_at_once(

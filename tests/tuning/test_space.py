@@ -10,21 +10,21 @@ from codelm.tuning.space import check_space, overridden, points, target_of
 RATE = "finetuning.training.learning_rate"
 
 
-def experiment(space: dict[str, Any], **sweep: Any) -> Experiment:
+def experiment(space: dict[str, Any], finetuning: dict[str, Any] | None = None, **sweep: Any) -> Experiment:
     tree = {
         "name": "x",
         "run_dir": "/nowhere",
         "corpus": {"sources": ["stdlib"]},
-        "finetuning": {"data": "functions"},
+        "finetuning": {"data": "functions", **(finetuning or {})},
         "sweep": {"space": space, **sweep},
     }
     return config.parse(tree, "the test's")
 
 
-def checked(space: dict[str, Any], **sweep: Any) -> None:
-    made = experiment(space, **sweep)
+def checked(space: dict[str, Any], finetuning: dict[str, Any] | None = None, **sweep: Any) -> None:
+    made = experiment(space, finetuning, **sweep)
     assert made.sweep is not None
-    check_space(made, made.sweep)
+    check_space(made, made.sweep, {"workers"})
 
 
 def test_spaces_that_are_right() -> None:
@@ -52,11 +52,37 @@ def test_spaces_that_are_right() -> None:
         ({RATE: {"uniform": [0.1, 0.2]}}, {"metric": "pass@7"}, "no trial reports 'pass@7'; .*validation_loss, pass@1"),
         ({RATE: {"uniform": [0.1, 0.2]}}, {"metric": "accuracy"}, "no trial reports 'accuracy'"),
         ({RATE: {"uniform": [0.1, 0.2]}}, {"scheduler": "pbt", "search": "optuna"}, "pbt changes keys itself"),
+        (
+            {"finetuning.training.workers": {"choice": [1, 2]}},
+            {},
+            "workers changes how a trial runs and not what comes",
+        ),
     ],
 )
 def test_spaces_that_are_wrong(space: dict[str, Any], sweep: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         checked(space, **sweep)
+
+
+def test_steps_are_searched_only_where_they_count() -> None:
+    steps: dict[str, Any] = {"finetuning.training.steps": {"choice": [2000, 3000]}}
+    epochs = {"finetuning.epochs": {"choice": [1, 2]}}
+    checked(steps)
+    checked(epochs, {"epochs": 1})
+    for finetuning, space in (({"epochs": 1}, steps), ({}, steps | epochs)):
+        with pytest.raises(UserError, match=r"training.steps changes nothing, since finetuning.epochs sets the steps"):
+            checked(space, finetuning)
+
+
+@pytest.mark.parametrize("scheduler", ["asha", "pbt"])
+def test_a_scheduler_needs_a_validation_before_the_end(scheduler: str) -> None:
+    """Trials would all run to their end without a word."""
+    space, recipe = {RATE: {"uniform": [0.1, 0.2]}}, {"training": {"steps": 40, "validate_every": 40}}
+    with pytest.raises(UserError, match=r"decides at validations; .* before the last of 40 steps; set it to 4, or"):
+        checked(space, recipe, scheduler=scheduler)
+    checked(space, recipe, scheduler="none")
+    checked(space, {"training": {"steps": 40, "validate_every": 39}}, scheduler=scheduler)
+    checked(space, {"epochs": 1, **recipe}, scheduler=scheduler)  # how many steps these are is not known yet
 
 
 @pytest.mark.parametrize(
