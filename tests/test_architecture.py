@@ -86,3 +86,29 @@ def test_jobs_call_the_shell_only(path: Path) -> None:
 @pytest.mark.parametrize("path", modules("serve"), ids=str)
 def test_the_service_uses_inference_and_the_registry_only(path: Path) -> None:
     assert reach(path) <= CORE | {"__version__", "inference", "tracking"}
+
+
+def loaded(name: str, seen: set[str]) -> set[str]:
+    """What importing a module of codelm imports at once: its own imports that stand in no function, and theirs."""
+    path = ROOT / f"{name.replace('.', '/')}.py"
+    path = path if path.exists() else path.with_suffix("") / "__init__.py"
+    if name in seen or not path.exists():
+        return seen
+    seen.add(name)
+    for node in ast.parse(path.read_text()).body:
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom):
+            names = [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
+        for found in names:
+            if is_in(found, "codelm"):
+                loaded(found, seen)
+            else:
+                seen.add(found)
+    return seen
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "examples", "finetune", "sweep"])
+def test_a_config_is_refused_without_waiting_for_torch(stage: str) -> None:
+    """Which takes seconds to load; the stages load it when they run."""
+    slow = ("torch", "transformers", "deepspeed", "peft", "mlflow", "optuna")
+    assert not [name for name in loaded(f"codelm.on_ray.{stage}", set()) for library in slow if is_in(name, library)]

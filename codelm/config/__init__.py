@@ -8,7 +8,7 @@ that names the nearest valid one.
 from codelm.config.corpus import PRESETS, Corpus, FilterName, Filters, NearDedup
 from codelm.config.evaluation import Evaluation, Sandbox
 from codelm.config.experiment import Experiment
-from codelm.config.loading import load, parse, to_yaml, valid_keys
+from codelm.config.loading import load, nearest, parse, to_yaml, valid_keys
 from codelm.config.model import Data, Model, Tokenizer
 from codelm.config.running import Cluster, Serving, Tracking
 from codelm.config.training import Training
@@ -30,6 +30,7 @@ __all__ = [
     "Tracking",
     "Training",
     "load",
+    "nearest",
     "parse",
     "to_yaml",
     "valid_keys",

@@ -61,17 +61,25 @@ def parse(tree: Any, origin: str) -> Experiment:
 def _explain(detail: ErrorDetails) -> list[str]:
     key = ".".join(str(part) for part in detail["loc"])
     if detail["type"] == "extra_forbidden":
-        valid = valid_keys()
-        near = difflib.get_close_matches(key, valid, n=1) or difflib.get_close_matches(
-            key.rpartition(".")[2], [name for name in valid if name.rpartition(".")[0] == key.rpartition(".")[0]], n=1
-        )
-        hint = f"did you mean {near[0]}?" if near else "`codelm show-config` lists the valid keys"
-        return [f"{key}: unknown key; {hint}"]
+        return [f"{key}: unknown key; {nearest(key)}"]
     if detail["type"] == "missing":
         return [f"{key}: missing; it has no default"]
     if detail["type"] == "value_error" and not key:
         return str(detail["ctx"]["error"]).splitlines()
     return [f"{key}: {detail['input']!r} is wrong: {detail['msg']}"]
+
+
+def nearest(key: str) -> str:
+    """What to write for a key that there is not: the valid one that is most like it, or how to find it.
+
+    A name of its section counts before others, and initials are understood: `training.lr`.
+    """
+    section, _, last = key.rpartition(".")
+    siblings = {name.rpartition(".")[2]: name for name in valid_keys() if name.rpartition(".")[0] == section}
+    initials = [name for own, name in siblings.items() if last == "".join(word[:1] for word in own.split("_"))]
+    like = [siblings[own] for own in difflib.get_close_matches(last, siblings, n=1)]
+    near = initials or like or difflib.get_close_matches(key, valid_keys(), n=1)
+    return f"did you mean {near[0]}?" if near else "`codelm show-config` lists the valid keys"
 
 
 def valid_keys(model: type[BaseModel] = Experiment, prefix: str = "") -> list[str]:

@@ -14,6 +14,9 @@ from codelm.run_dir import RunDir
 CHECKPOINTS = "checkpoints"
 """Where the attempts at a training have their checkpoints, in its workspace."""
 
+BEST = "best"
+"""Where the weights with the lowest validation loss are, in the workspace of a training that keeps them."""
+
 
 @dataclass(frozen=True)
 class Assignment:

@@ -7,10 +7,10 @@ import pyarrow.fs as pafs
 import torch.distributed as dist
 from safetensors.torch import save_file
 
+from codelm.on_ray.assignment import BEST
 from codelm.run_dir import read_json, staged, write_whole
 from codelm.training.engine import Engine
 
-DIRECTORY = "best"
 NOTE = "best.json"
 
 
@@ -45,7 +45,7 @@ class BestWeights:
     """
 
     def __init__(self, fs: pafs.FileSystem, workspace: str, config: Any, names: frozenset[str]) -> None:
-        self._fs, self._directory, self._config, self._names = fs, f"{workspace}/{DIRECTORY}", config, names
+        self._fs, self._directory, self._config, self._names = fs, f"{workspace}/{BEST}", config, names
         self.found = read_json(fs, f"{self._directory}/{NOTE}")
 
     def offer(self, engine: Engine, step: int, loss: float) -> None:

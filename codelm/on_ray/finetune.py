@@ -7,7 +7,7 @@ from codelm.config import Experiment, Training
 from codelm.console import say
 from codelm.errors import UserError
 from codelm.on_ray import pretrain
-from codelm.on_ray.best_weights import DIRECTORY
+from codelm.on_ray.assignment import BEST
 from codelm.on_ray.devices import check_resources
 from codelm.on_ray.examples import base_model, settings
 from codelm.on_ray.examples import check as check_examples
@@ -32,7 +32,7 @@ def run(context: Context) -> Outcome:
         "best_step": told["best"]["step"],
     }
     export_model(experiment, run_dir, context.workspace, context.workspace, told["facts"]["precision"])
-    fs.delete_dir(f"{context.workspace}/{DIRECTORY}")
+    fs.delete_dir(f"{context.workspace}/{BEST}")
     _write_card(context, metrics)
     return Outcome(metrics, outcome.facts)
 
@@ -99,7 +99,7 @@ def export_model(experiment: Experiment, run_dir: RunDir, workspace: str, target
     """
     from codelm.finetuning import base
 
-    with fetched(run_dir.fs, f"{workspace}/{DIRECTORY}") as trained, staged(run_dir.fs, target) as model:
+    with fetched(run_dir.fs, f"{workspace}/{BEST}") as trained, staged(run_dir.fs, target) as model:
         base.export(base_model(experiment, run_dir), trained, settings(experiment).lora, precision, model)
 
 

@@ -1,10 +1,9 @@
 """A search space over the config: checked against it, and put into it."""
 
-import difflib
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from codelm.config import Experiment, Training, parse, valid_keys
+from codelm.config import Experiment, Training, nearest, parse, valid_keys
 from codelm.config.sweep import Dimension, Sweep
 from codelm.errors import UserError
 
@@ -110,9 +109,7 @@ def _problems(experiment: Experiment, sweep: Sweep, target: str, idle: Collectio
     epochs = experiment.finetuning.epochs if target == "finetune" and experiment.finetuning is not None else None
     for key, dimension in sweep.space.items():
         if key not in valid:
-            near = difflib.get_close_matches(key, valid, n=1)
-            hint = f"did you mean {near[0]}?" if near else "`codelm show-config` lists the valid keys"
-            yield f"sweep.space: {key} is no key of the config; {hint}"
+            yield f"sweep.space: {key} is no key of the config; {nearest(key)}"
         elif not any(key == part or key.startswith(f"{part}.") for part in PARTS[target]):
             yield (
                 f"sweep.space: {key} does not change what a trial of {target} does; it reads {', '.join(PARTS[target])}"

@@ -43,6 +43,8 @@ def test_spaces_that_are_right() -> None:
             {},
             "learnign_rate is no key of the config; did you mean finetuning.training.learning_rate?",
         ),
+        ({"finetuning.training.lr": {"uniform": [0.1, 0.2]}}, {}, "did you mean finetuning.training.learning_rate?"),
+        ({"learning_rate": {"uniform": [0.1, 0.2]}}, {}, "did you mean training.learning_rate?"),
         ({"training.steps": {"choice": [1, 2]}}, {}, "training.steps does not change what a trial of finetune does"),
         ({RATE: {"uniform": [-1.0, 1.0]}}, {}, f"sweep.space: {RATE} = -1.0: .*greater than 0"),
         ({"finetuning.training.batch_size": {"uniform": [8, 16]}}, {}, "batch_size = 10.96: .*integer"),
