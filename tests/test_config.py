@@ -146,7 +146,7 @@ def test_not_a_config(tmp_path: Path, text: str) -> None:
         config.load(path)
 
 
-@pytest.mark.parametrize("override", ["training.steps", "=3", "training.steps.more=3"])
+@pytest.mark.parametrize("override", ["training.steps", "=3", "training.steps.more=3", "training={steps:{x:[1]}}"])
 def test_malformed_override(tmp_path: Path, override: str) -> None:
     path = tmp_path / "c.yaml"
     path.write_text(yaml.safe_dump({**MINIMAL, "training": {"steps": 300}}))

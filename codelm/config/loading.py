@@ -35,8 +35,9 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Experiment:
         raise UserError(f"override {malformed[0]!r} is not of the form key=value, such as training.steps=100")
     try:
         merged = OmegaConf.to_container(OmegaConf.merge(tree, OmegaConf.from_dotlist(overrides)), resolve=True)
-    except OmegaConfBaseException as error:
-        raise UserError(f"cannot apply overrides {overrides} to {str(path)!r}: {error}") from error
+    except (OmegaConfBaseException, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"cannot apply overrides {overrides} to {str(path)!r}: {reason}") from error
     return parse(merged, str(path))
 
 
