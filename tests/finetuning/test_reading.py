@@ -41,6 +41,11 @@ def test_prompts_are_those_of_hendrycks_apps(tmp_path: Path) -> None:
     assert examples[0].prompt == "\nQUESTION:\nAdd two numbers.\nUse Standard Input format\nANSWER:\n"
     assert examples[2].prompt == "\nQUESTION:\nAdd two numbers.\ndef add(a, b):\nUse Call-Based format\nANSWER:\n"
 
+    untested = [{**CALL, "input_output": ""}, {**STDIN, "input_output": ""}]  # as some of APPS' training problems are
+    call, _, stdin, _ = read_apps(lines(tmp_path / "untested.jsonl", untested), None)
+    assert call.prompt == examples[2].prompt
+    assert stdin.prompt == examples[0].prompt
+
 
 def test_a_directory_of_problems_reads_as_the_file_does(tmp_path: Path) -> None:
     for row in (STDIN, CALL):

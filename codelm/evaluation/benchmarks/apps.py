@@ -85,9 +85,12 @@ def problems(records: Sequence[Apps]) -> list[Problem]:
 
 
 def prompt(record: Apps) -> str:
-    """hendrycks/apps' prompt (`generate_prompt` in `eval/generate_gpt_codes.py`)."""
+    """hendrycks/apps' prompt (`generate_prompt` in `eval/generate_gpt_codes.py`).
+
+    Of a problem without tests, which is trained on alone, the starter code tells its form (`APPSBaseDataset.py`).
+    """
     starter = f"\n{record.starter_code}" if record.starter_code else ""
-    called = record.input_output is not None and record.input_output.fn_name
+    called = record.starter_code if record.input_output is None else record.input_output.fn_name
     form = "Use Call-Based format" if called else "Use Standard Input format"
     return f"\nQUESTION:\n{record.question}{starter}\n{form}\nANSWER:\n"
 
