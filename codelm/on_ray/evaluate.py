@@ -29,8 +29,6 @@ from codelm.records import Problem, Sample
 from codelm.sandbox import probe
 
 NAME = "evaluate"
-FEW_PROBLEMS = 500
-"""The own solutions of so many problems are all judged, in seconds; of a larger benchmark those of the chosen ones."""
 
 
 def check(experiment: Experiment) -> None:
@@ -75,7 +73,7 @@ def run(context: Context) -> Outcome:
     seconds = Stopwatch()
     own = [
         Sample(problem.task_id, 0, problem.canonical_solutions[0])
-        for problem in (problems if len(problems) <= FEW_PROBLEMS else chosen)
+        for problem in (problems if len(problems) <= catalogue.FEW_PROBLEMS else chosen)
         if problem.canonical_solutions
     ]
     with Workers(context.experiment, context.run_dir, rules, problems) as workers:

@@ -63,6 +63,8 @@ def _lines(made: Plan, machines: Machines, asked: Asked, origin: str) -> Iterato
             yield f"  {'':10} {hours:,.0f} device hours at {asked.price:g} = {hours * asked.price:,.0f}"
     if not any(row.stage == "corpus" for row in made.rows):
         yield "  corpus     of unknown size: give --corpus, such as --corpus 40GB"
+    if not any(row.stage == "judging" for row in made.rows):
+        yield "  judging    of an unknown number of problems: set evaluation.problems"
     yield f"  storage    {', '.join(f'{name} {size / 1e9:,.3g} GB' for name, size in made.storage.items())}"
     yield f"rates: {origin}" + (f"; {asked.device} at {asked.mfu:.0%} of its published peak" if asked.device else "")
     yield "left out: starting workers, waiting for machines, generating samples"

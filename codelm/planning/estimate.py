@@ -5,12 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from codelm.config import Experiment
+from codelm.evaluation.benchmarks.catalogue import FEW_PROBLEMS
 from codelm.modeling.build import count_parameters, model_config
+from codelm.planning.problems import problem_count
 from codelm.planning.rates import Rates
 from codelm.run_dir import Manifest
 from codelm.training.throughput import flops_per_token
 
-HUMANEVAL_PROBLEMS = 164
 BYTES_PER_TOKEN = 3.2
 """Of source text with a vocabulary of some thousands (quickstart: 3.24); larger vocabularies reach about 4."""
 TOKEN_BYTES = {True: 2, False: 4}
@@ -110,9 +111,10 @@ def plan(
         )
     )
     programs = evaluation_programs(experiment)
-    # Generating is left out: its rate is that of an engine on a device, which nobody has measured here.
-    judging = programs / (rates.judging * machines.cores)
-    rows.append(Row("judging", f"{programs:,} programs", judging, _judging_seconds(done)))
+    if programs is not None:
+        # Generating is left out: its rate is that of an engine on a device, which nobody has measured here.
+        judging = programs / (rates.judging * machines.cores)
+        rows.append(Row("judging", f"{programs:,} programs", judging, _judging_seconds(done)))
     return Plan(tuple(rows), storage(experiment, parameters, corpus_bytes, done))
 
 
@@ -124,11 +126,18 @@ def corpus_tokens(corpus_bytes: float, done: Mapping[str, Manifest]) -> float:
     return float(kept / BYTES_PER_TOKEN)
 
 
-def evaluation_programs(experiment: Experiment) -> int:
-    """Programs that are judged: samples of all problems and temperatures, and the benchmark's own solutions."""
+def evaluation_programs(experiment: Experiment) -> int | None:
+    """Programs that are judged at most: samples of all problems and temperatures, and the benchmark's own solutions.
+
+    None where nobody knows how many problems there are.
+    """
     evaluation = experiment.evaluation
-    problems = evaluation.problems or HUMANEVAL_PROBLEMS
-    return problems * evaluation.samples * len(evaluation.temperatures) + problems
+    count = problem_count(evaluation, experiment.seed)
+    chosen = min((number for number in (count, evaluation.problems) if number is not None), default=None)
+    if chosen is None:
+        return None
+    own = count if count is not None and count <= FEW_PROBLEMS else chosen
+    return chosen * evaluation.samples * len(evaluation.temperatures) + own
 
 
 def storage(

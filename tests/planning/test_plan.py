@@ -1,7 +1,9 @@
 """Plans against published runs and arithmetic by hand, and against a run's own manifests."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +13,8 @@ from codelm import config
 from codelm.config import Experiment
 from codelm.errors import UserError
 from codelm.planning.command import Asked, described, parsed_size
-from codelm.planning.estimate import Machines, in_words, plan
+from codelm.planning.estimate import Machines, evaluation_programs, in_words, plan
+from codelm.planning.problems import problem_count
 from codelm.planning.rates import Rates, device_rate, measured_rates, usual_rates
 from codelm.run_dir import DIRECTORIES, Manifest, RunDir
 
@@ -42,7 +45,7 @@ def test_rows_and_storage_by_hand(make_experiment: Callable[..., Experiment]) ->
     seconds = {row.stage: row.seconds for row in made.rows}
     assert seconds["corpus"] == pytest.approx(32e6 / 4e6 / 4)
     assert seconds["pack"] == pytest.approx(32e6 * 0.5 / 3.2 / 1e6 / 4)
-    assert seconds["judging"] == pytest.approx((2 * 10 + 2) / 100 / 4)
+    assert seconds["judging"] == pytest.approx((2 * 10 + 164) / 100 / 4)  # all own solutions of HumanEval are judged
     # Embedding and output layer are one matrix or two; layers of attention and MLP; by torch's own count.
     from codelm.modeling.build import build_model, model_config
 
@@ -100,3 +103,37 @@ def test_sizes_and_times() -> None:
         with pytest.raises(UserError, match="is no size"):
             parsed_size(wrong)
     assert [in_words(seconds) for seconds in (3, 600, 7200 * 2, 864000)] == ["3 s", "10 min", "4 h", "10 days"]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "count"),
+    [
+        (["benchmark=humaneval"], 164),
+        (["benchmark=humaneval-single-line"], 1033),
+        (["benchmark=codelm", "languages=[python]"], 18),
+        (["benchmark=humaneval+"], 164),
+        (["benchmark=mbpp"], 500),
+        (["benchmark=apps"], 5000),
+        (["benchmark=apps", "difficulties=[introductory, competition]"], 2000),
+        (["benchmark=multipl-e", "languages=[java]"], 158),
+        (["benchmark=apps", "source=codeparrot/apps"], 5000),
+        (["benchmark=apps", "source=somebody/apps"], None),
+    ],
+)
+def test_problems_of_benchmarks(make_experiment: Callable[..., Experiment], chosen: list[str], count: int) -> None:
+    """Those at hand are counted, those on the hub are as many as their cards and papers tell."""
+    experiment = make_experiment(["evaluation.problems=null", *(f"evaluation.{one}" for one in chosen)])
+    assert problem_count(experiment.evaluation, 0) == count
+
+
+def test_programs_of_a_file_and_of_what_nobody_knows(
+    make_experiment: Callable[..., Experiment], tmp_path: Path
+) -> None:
+    problem = {"prompt": "def f():\n", "canonical_solution": "    return 1\n", "test_list": ["assert f() == 1"]}
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(problem | {"task_id": n}) + "\n" for n in range(7)))
+    settings = ["evaluation.benchmark=jsonl", "evaluation.problems=null", "evaluation.samples=3"]
+    experiment = make_experiment([*settings, f"evaluation.source={tmp_path}/mine.jsonl"])
+    assert evaluation_programs(experiment) == 7 * 3 + 7
+    assert evaluation_programs(make_experiment([*settings, "evaluation.source=somebody/problems"])) is None
+    known = make_experiment([*settings, "evaluation.source=somebody/problems", "evaluation.problems=2"])
+    assert evaluation_programs(known) == 2 * 3 + 2

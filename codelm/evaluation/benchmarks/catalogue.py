@@ -20,6 +20,8 @@ from codelm.sandbox.tasks import Limits
 
 OWN_PROBLEMS = Path(__file__).parents[1] / "data" / "problems.jsonl"
 """The problems that the package carries; `user` has their schema."""
+FEW_PROBLEMS = 500
+"""The own solutions of so many problems are all judged, in seconds; of a larger benchmark those of the chosen ones."""
 
 
 @dataclass(frozen=True)
