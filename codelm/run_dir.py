@@ -20,6 +20,7 @@ import pyarrow.fs as pafs
 from filelock import FileLock, Timeout
 
 from codelm.errors import UserError
+from codelm.object_store import FEW_RETRIES, PatientS3
 
 MANIFEST = "manifest.json"
 WORK = ".work"
@@ -111,9 +112,10 @@ def resolve(uri: str) -> tuple[pafs.FileSystem, str]:
     if "://" not in uri:
         return pafs.LocalFileSystem(), str(Path(uri).absolute())
     try:
-        return pafs.FileSystem.from_uri(uri)
+        fs, path = pafs.FileSystem.from_uri(uri)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise UserError(f"cannot use {uri!r}: {error}. Give a local path or an s3:// or gs:// URI.") from error
+    return PatientS3.like(fs) if isinstance(fs, pafs.S3FileSystem) else fs, path
 
 
 @contextmanager
@@ -177,7 +179,8 @@ class RunDir:
 
     def __init__(self, uri: str) -> None:
         self.uri = uri if "://" in uri else str(Path(uri).absolute())
-        self.fs, self.root = resolve(self.uri)
+        with self._reached():
+            self.fs, self.root = resolve(self.uri)
 
     def __reduce__(self) -> tuple[type["RunDir"], tuple[str]]:
         return RunDir, (self.uri,)
@@ -190,6 +193,26 @@ class RunDir:
     def path(self, *parts: str) -> str:
         """A path inside the run, in terms of `self.fs` (for a local run, an absolute path)."""
         return "/".join((self.root, *parts))
+
+    def check_answers(self) -> None:
+        """Look whether the storage is there, without the patience of all that follows.
+
+        Raises:
+            UserError: it does not answer.
+        """
+        if isinstance(self.fs, PatientS3):
+            with self._reached():
+                PatientS3.like(self.fs, FEW_RETRIES).get_file_info(self.root)
+
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UserError(
+                f"run_dir {self.uri!r}: its storage does not answer: {error}. Set run_dir to another place, or the "
+                "storage's address (AWS_ENDPOINT_URL) and keys."
+            ) from error
 
     def check_writable(self) -> None:
         """Make the directory and write and delete one small file in it.

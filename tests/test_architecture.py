@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-CORE = {"config", "records", "run_dir", "errors", "console"}
+CORE = {"config", "records", "run_dir", "object_store", "errors", "console"}
 STAGES = {
     "corpus",
     "tokenization",

@@ -1,8 +1,10 @@
 """The run directory: atomic, honest about what changed, the same on a disk and on S3."""
 
 import os
+import pickle
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from codelm.errors import UserError
+from codelm.object_store import PatientS3
 from codelm.run_dir import Manifest, RunDir, digest_of, flatten
 
 MADE = Manifest("corpus", {"corpus": {"shards": 2}}, {"source": "abc"})
@@ -151,3 +154,20 @@ def test_digest_ignores_key_order() -> None:
 
 def test_flatten() -> None:
     assert flatten({"a": {"b": 1, "c": {"d": 2}}, "e": 3}) == {"a.b": 1, "a.c.d": 2, "e": 3}
+
+
+def test_storage_that_refuses_is_waited_for_here_and_where_it_is_sent_to(s3_uri: str) -> None:
+    """Arrow forgets how patient a file system is when it is pickled, as on the way to each worker."""
+    run_dir = RunDir(s3_uri)
+    assert isinstance(run_dir.fs, PatientS3)
+    assert isinstance(pickle.loads(pickle.dumps(run_dir.fs)), PatientS3)
+    assert pickle.loads(pickle.dumps(run_dir.fs)).region == run_dir.fs.region == "us-east-1"
+
+
+def test_a_first_look_at_storage_that_is_not_there_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "none")
+    began = time.monotonic()
+    with pytest.raises(UserError, match="its storage does not answer"):
+        RunDir("s3://runs/exp?scheme=http&endpoint_override=127.0.0.1:9&region=us-east-1").check_answers()
+    assert time.monotonic() - began < 10  # 51 s with the patience of what follows

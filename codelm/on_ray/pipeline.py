@@ -34,6 +34,7 @@ def check(experiment: Experiment, names: list[str] | None = None, redo: str | No
     """
     stages = [stage_named(name) for name in names or wanted(experiment)]
     run_dir = RunDir(experiment.run_dir)
+    run_dir.check_answers()
     for stage in stages:
         stage.check(experiment)
     if experiment.cluster.address is not None:
