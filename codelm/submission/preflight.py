@@ -2,10 +2,11 @@
 
 import shlex
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from packaging.requirements import Requirement
@@ -13,6 +14,7 @@ from packaging.specifiers import SpecifierSet
 
 from codelm import config
 from codelm.config import Experiment
+from codelm.corpus.secrets import key_spans
 from codelm.errors import UserError
 from codelm.run_dir import DIRECTORIES
 from codelm.submission.demands import check_demands, demands
@@ -189,17 +191,27 @@ def check_storage(experiment: Experiment, cluster: ClusterFacts) -> list[str]:
 
 
 def check_no_secrets(experiment: Experiment) -> None:
-    """Raise UserError where the config holds a password: it would be in the job's metadata, MLflow and manifests."""
-    for key, value in [
-        ("run_dir", experiment.run_dir),
-        ("tracking.uri", experiment.tracking.uri or ""),
-        *local_inputs(experiment),
-    ]:
-        if has_password(value):
+    """Raise UserError where the config holds a password or a key: it would be in job metadata, MLflow and manifests."""
+    for key, value in texts(experiment.model_dump(mode="json")):
+        found = "a password" if has_password(value) else "a key" if any(key_spans(value)) else None
+        if found:
             raise UserError(
-                f"{key} holds a password, which everyone who sees the job would see; take it out, and give it to the "
-                "cluster's machines as an environment variable (AWS_SECRET_ACCESS_KEY, MLFLOW_TRACKING_PASSWORD)"
+                f"{key} holds {found}, which everyone who sees the job would see; take it out, and give it to the "
+                "cluster's machines as an environment variable (AWS_SECRET_ACCESS_KEY, HF_TOKEN, "
+                "MLFLOW_TRACKING_PASSWORD)"
             )
+
+
+def texts(tree: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """All texts of nested mappings and lists, with their dotted keys."""
+    if isinstance(tree, str):
+        yield key, tree
+    elif isinstance(tree, Mapping):
+        for name, value in tree.items():
+            yield from texts(value, f"{key}.{name}" if key else name)
+    elif isinstance(tree, Sequence):
+        for value in tree:
+            yield from texts(value, key)
 
 
 def has_password(uri: str) -> bool:

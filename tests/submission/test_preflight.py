@@ -22,6 +22,8 @@ from codelm.submission.server import find_token, has_autoscaler, normalised
 
 PACKAGES = ("codelm", "ray_jobs", "serve")
 ROOT = Path(__file__).parent.parent.parent
+HUB_TOKEN = "hf_" + "QkZwLxRjTnVbMdPsYhGc" + "JfKqWvXzCtBnRm"
+"""Of the hub's form, and nobody's."""
 
 
 class Dashboard:
@@ -104,6 +106,9 @@ def test_ready_in_under_two_seconds(dashboard: tuple[Dashboard, str], project: P
         (["training.stepz=3"], r"did you mean training.steps\?"),
         (["tracking.uri=http://me:secret@mlflow"], r"tracking.uri holds a password"),
         (["run_dir=s3://b/r?secret_key=x"], r"run_dir holds a password"),
+        (["serving.source=https://me:secret@models/m"], r"serving.source holds a password"),
+        ([f"tokenizer.pretrained=https://hub/m?token={HUB_TOKEN}"], r"tokenizer.pretrained holds a key, .* HF_TOKEN"),
+        ([f"corpus.sources=[https://{HUB_TOKEN}@hub/data]"], r"corpus.sources holds a key"),
         (["run_dir=nfs4://b/r"], r"run_dir 'nfs4://b/r': give a path"),
     ],
 )
