@@ -89,6 +89,10 @@ class TrackedRun:
         """Mark the run as finished or failed."""
         _client(self.uri).set_terminated(self.run_id, "FINISHED" if succeeded else "FAILED")
 
+    def stop(self) -> None:
+        """Mark the run as one that was ended early, on purpose."""
+        _client(self.uri).set_terminated(self.run_id, "KILLED")
+
 
 class MetricsThread:
     """Logs metrics of a run in a thread of its own, so that nothing waits for the server.

@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from dataclasses import asdict
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -44,7 +45,10 @@ def settings(experiment: Experiment) -> Finetuning:
 def base_model(experiment: Experiment, run_dir: RunDir) -> str:
     """Where the model is that is fine-tuned: the config's, or this run's own."""
     stated = settings(experiment).model
-    return stated if stated is not None else str(run_dir.local_copy(DIRECTORIES["export"]))
+    if stated is None:
+        return str(run_dir.local_copy(DIRECTORIES["export"]))
+    directory = Path(stated).expanduser()
+    return str(directory) if directory.is_dir() else stated
 
 
 def inputs(experiment: Experiment) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from codelm.config.sweep import Dimension, Sweep
 from codelm.on_ray.sweep_order import NOTE, RECORD, Order, steps_of
 from codelm.on_ray.sweep_trial import trial
 from codelm.run_dir import read_json
+from codelm.tracking import TrackedRun
 from codelm.tuning.space import overridden
 from codelm.tuning.trials import Trial
 
@@ -63,12 +64,14 @@ def search(order: Order, section: Sweep, at_once: int, tell: Tell) -> list[Trial
                 storage_path=order.workspace,
                 storage_filesystem=fs,
                 failure_config=FailureConfig(max_failures=section.retries),
-                callbacks=[Narrator(tell)],
+                callbacks=[Narrator(tell, order)],
                 verbose=0,
             ),
         )
     grid = tuner.fit()
     found = [_known(grid[place], order) for place in range(len(grid))]
+    for known in found:  # those of an interrupted sweep may have been left as they were
+        end_run(order, known.name, known.state == "failed")
     return sorted(found, key=lambda trial: trial.name)
 
 
@@ -121,10 +124,10 @@ def _scheduler(section: Sweep, space: dict[str, Any], seed: int) -> Any:
 
 
 class Narrator(Callback):
-    """Tells on the terminal which trials begin and end."""
+    """Tells on the terminal which trials begin and end, and ends the MLflow runs of those that are stopped."""
 
-    def __init__(self, tell: Tell) -> None:
-        self._tell = tell
+    def __init__(self, tell: Tell, order: Order) -> None:
+        self._tell, self._order = tell, order
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """See `ray.tune.Callback`, as for the others."""
@@ -137,10 +140,25 @@ class Narrator(Callback):
             f"trial {trial.trial_id} ended at {last.get('percent', 0):.0f} % of its steps, "
             f"validation loss {last.get('validation_loss', float('nan')):.4f}",
         )
+        end_run(self._order, trial.trial_id, failed=False)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial has failed, with no retries left."""
         self._tell(f"trial {trial.trial_id} failed")
+        end_run(self._order, trial.trial_id, failed=True)
+
+
+def end_run(order: Order, name: str, failed: bool) -> None:
+    """End the MLflow run of a trial that is over and could not do so itself: its process was ended."""
+    fs, directory = order.run_dir.fs, order.directory(name)
+    note = read_json(fs, f"{directory}/{NOTE}")
+    if note is None or read_json(fs, f"{directory}/{RECORD}") is not None:
+        return
+    run = TrackedRun(order.tracked.uri, note["mlflow_run"])
+    if failed:
+        run.finish(succeeded=False)
+    else:
+        run.stop()
 
 
 def shown(config: dict[str, Any]) -> str:

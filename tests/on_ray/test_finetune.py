@@ -133,6 +133,16 @@ def test_refused_before_anything_starts(
         pipeline.check(experiment, ["examples", "finetune"])
 
 
+def test_a_model_in_the_home_directory(
+    make_experiment: MakeExperiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for stated, found in (("~/base", str(tmp_path / "base")), ("owner/name", "owner/name")):
+        experiment = make_experiment(finetuning=section(tmp_path, model=stated))
+        examples.check(experiment)
+        assert examples.base_model(experiment, RunDir(experiment.run_dir)) == found
+
+
 def test_a_config_without_the_section(make_experiment: MakeExperiment) -> None:
     with pytest.raises(UserError, match="no section `finetuning`"):
         pipeline.check(make_experiment(), ["finetune"])

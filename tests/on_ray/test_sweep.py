@@ -113,6 +113,9 @@ def test_a_killed_sweep_goes_on_and_tells_the_best(
     nested = client.search_runs([logged.experiment_id], f"tags.`mlflow.parentRunId` = '{parent}'")
     assert {run.info.run_id for run in nested} == {trial["mlflow_run"] for trial in trials}
     assert {float(run.data.params[KEY]) for run in nested} == set(by_rate)
+    ends = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
+    statuses = {run.info.run_id: run.info.status for run in nested}
+    assert statuses == {trial["mlflow_run"]: ends[trial["state"]] for trial in trials}
     assert client.get_model_version_by_alias("test", "best").run_id == parent
     assert list(directory.rglob("events.out.tfevents*")), "no TensorBoard logs"
 

@@ -1,11 +1,20 @@
 """What decides about the trials of a sweep, without trials."""
 
+import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import pytest
+from mlflow.tracking import MlflowClient
 from ray import tune
 
+from codelm.config import Experiment
 from codelm.config.sweep import Sweep
 from codelm.on_ray import sweep_search
+from codelm.on_ray.sweep_order import Order
+from codelm.run_dir import RunDir
+from codelm.tracking import open_run
 
 
 def test_optuna_waits_for_a_metric_that_only_the_last_report_has() -> None:
@@ -26,3 +35,24 @@ def test_optuna_waits_for_a_metric_that_only_the_last_report_has() -> None:
         ("COMPLETE", 0.25),
     ]
     assert search.searcher._ot_study.best_value == 0.5
+
+
+@pytest.mark.parametrize(
+    ("failed", "recorded", "status"), [(False, False, "KILLED"), (True, False, "FAILED"), (False, True, "RUNNING")]
+)
+def test_the_run_of_a_trial_whose_process_was_ended_is_ended(
+    make_experiment: Callable[..., Experiment], tmp_path: Path, failed: bool, recorded: bool, status: str
+) -> None:
+    """Else MLflow would show it as running for good; a trial that ends by itself sees to its run."""
+    experiment = make_experiment()
+    run = open_run(f"sqlite:///{experiment.run_dir}/mlflow.db", "test", "trial a", None)
+    order = Order(
+        experiment, RunDir(experiment.run_dir), str(tmp_path), "finetune", "validation_loss", False, run, "test"
+    )
+    (tmp_path / "trials" / "a").mkdir(parents=True)
+    sweep_search.end_run(order, "a", failed)  # it never began
+    (tmp_path / "trials" / "a" / "note.json").write_text(json.dumps({"mlflow_run": run.run_id}))
+    if recorded:
+        (tmp_path / "trials" / "a" / "trial.json").write_text("{}")
+    sweep_search.end_run(order, "a", failed)
+    assert MlflowClient(tracking_uri=run.uri).get_run(run.run_id).info.status == status
