@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from codelm.console import progress, say
 
@@ -36,8 +37,10 @@ class Board:
 @contextmanager
 def board(stage: str, unit: str, total: int) -> Iterator[Any]:
     """A `Board` for workers to post to, shown on this terminal until the block ends."""
+    # On the machine of who looks: another may be lost, and the work there is made again elsewhere.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     remote_class: Any = ray.remote(num_cpus=0)(Board)
-    actor: Any = remote_class.remote()
+    actor: Any = remote_class.options(scheduling_strategy=here).remote()
     ended = threading.Event()
     with progress(stage, unit, total) as advance:
 
