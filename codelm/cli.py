@@ -427,7 +427,7 @@ def validate(path: ConfigPath, overrides: Overrides = None) -> None:
     experiment = config.load(path, overrides or [])
     from codelm.on_ray import pipeline as stages
 
-    stages.check(experiment)
+    stages.check(experiment, [*stages.wanted(experiment), *(["sweep"] if experiment.sweep else [])])
     typer.echo(f"{path}: valid; run it with `codelm pipeline {path}`")
 
 

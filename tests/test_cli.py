@@ -88,6 +88,13 @@ def test_valid_config(codelm: Callable[..., tuple[int, str]], config_file: Path,
     assert untouched(tmp_path)
 
 
+def test_a_sweep_is_checked_as_well(codelm: Callable[..., tuple[int, str]], config_file: Path) -> None:
+    with config_file.open("a") as file:
+        file.write("\nsweep: {space: {training.lr: {choice: [0.1, 0.2]}}}\n")
+    status, text = codelm("validate", config_file)
+    assert (status, "training.lr is no key of the config; did you mean training.learning_rate?" in text) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [

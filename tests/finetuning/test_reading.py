@@ -91,6 +91,17 @@ def test_missing_fields_are_named_with_their_line(tmp_path: Path, row: dict[str,
         read_pairs(file)
 
 
+def test_wrong_records_are_counted_and_named(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [{"prompt": "a", "completion": "b"}] + [{"prompt": "a"}] * 5
+    with pytest.raises(UserError) as caught:
+        read_pairs(lines(tmp_path / "pairs.jsonl", rows))
+    message = str(caught.value)
+    assert message.startswith("finetuning.source: 5 of 6 records are wrong: line 2 of")
+    assert message.count("completion: Field required") == 3
+    assert "line 4 of" in message
+    assert message.endswith("; ...")
+
+
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"finetuning.source: .* does not exist"):
         read_pairs(str(tmp_path / "none.jsonl"))

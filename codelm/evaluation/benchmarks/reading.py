@@ -19,6 +19,9 @@ SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".parquet")
 LONG_INTEGER = 4000
 """Digits; Python refuses to read integers of over 4300, to keep servers safe, and APPS has such."""
 
+NAMED = 3
+"""Of the records that are wrong, so many are named."""
+
 Record = TypeVar("Record", bound=BaseModel)
 
 
@@ -50,7 +53,7 @@ def read(source: str | None, model: type[Record], hubs: Sequence[Hub]) -> list[R
         hubs: the benchmark's own data sets; the first says the split of others.
 
     Raises:
-        UserError: it cannot be read, has no records, or one is not what the format asks for.
+        UserError: it cannot be read, has no records, or some are not what the format asks for.
     """
     if source is None:
         rows: Iterator[tuple[str, Any]] = (row for hub in hubs for row in _of_hub(hub))
@@ -64,21 +67,26 @@ def read(source: str | None, model: type[Record], hubs: Sequence[Hub]) -> list[R
         rows = _of_hub(
             next((hub for hub in hubs if hub.name == source), Hub(source, None, hubs[0].split if hubs else "test"))
         )
-    # Row by row: those of APPS take gigabytes.
-    records = [_checked(where, row, model) for where, row in rows]
+    records: list[Record] = []
+    wrong: list[str] = []
+    for where, row in rows:  # those of APPS take gigabytes
+        try:
+            records.append(model.model_validate(row))
+        except ValidationError as error:
+            wrong.append(f"{where}: {_first_problem(error)}")
+    if wrong:
+        count = f"{len(wrong)} of {len(wrong) + len(records)} records are wrong: " if len(wrong) > 1 else ""
+        raise UserError(f"{KEY}: {count}{'; '.join(wrong[:NAMED])}{'; ...' if len(wrong) > NAMED else ''}")
     if not records:
         raise UserError(f"{KEY}: {source!r} has no records")
     return records
 
 
-def _checked(where: str, row: Any, model: type[Record]) -> Record:
-    try:
-        return model.model_validate(row)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise UserError(f"{KEY}: {where}: {field + ': ' if field else ''}{first['msg']}{more}") from error
+def _first_problem(error: ValidationError) -> str:
+    first = error.errors()[0]
+    field = ".".join(map(str, first["loc"]))
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return f"{field + ': ' if field else ''}{first['msg']}{more}"
 
 
 def _of_file(path: Path) -> Iterator[tuple[str, Any]]:
