@@ -17,6 +17,7 @@ from codelm.errors import UserError
 from codelm.on_ray import evaluate, finetune, pretrain
 from codelm.on_ray.devices import available, resolve_accelerator
 from codelm.on_ray.stage import Context, Outcome, Stage
+from codelm.on_ray.sweep_order import TUNE, Order, steps_of
 from codelm.run_dir import fetched
 from codelm.tuning.space import (
     SECTIONS,
@@ -78,7 +79,6 @@ def concurrency(experiment: Experiment, section: Sweep, target: str) -> int:
 def run(context: Context) -> Outcome:
     """Run the trials, and write the table, the pictures, the best config and the best model."""
     # They load torch and Ray Tune, which takes seconds that the check of the other stages need not wait for.
-    from codelm.on_ray.sweep_order import Order, steps_of
     from codelm.on_ray.sweep_search import search
 
     experiment, section, fs = context.experiment, settings(context.experiment), context.run_dir.fs
@@ -146,7 +146,7 @@ def _for_trials(experiment: Experiment) -> Experiment:
     return experiment.model_copy(update=update)
 
 
-def _keep_best(context: Context, order: Any, best: Trial) -> str:
+def _keep_best(context: Context, order: Order, best: Trial) -> str:
     """Write the best config and model, and register the model; its version in the registry."""
     from codelm.on_ray.sweep_search import shown
     from codelm.on_ray.sweep_trial import write_model
@@ -161,6 +161,9 @@ def _keep_best(context: Context, order: Any, best: Trial) -> str:
     with fetched(fs, model) as directory:
         registered = context.tracked.register_model(directory, experiment.name, settings(experiment).alias)
     say(NAME, f"best: {shown(best.overrides)}; registered as version {registered} of {experiment.name!r} in MLflow")
+    if order.shares_checkpoints:
+        say(NAME, "pbt changed keys on the way: best.yaml has the last values, and alone they make another model")
+    say(NAME, f"curves: tensorboard --logdir {context.run_dir.path(NAME, TUNE)}")
     return registered
 
 

@@ -7,6 +7,9 @@ from codelm.on_ray import finetune
 from codelm.run_dir import RunDir
 from codelm.tracking import TrackedRun
 
+TUNE = "tune"
+"""Where Ray Tune keeps its state and the logs for TensorBoard, in the stage's directory."""
+
 RECORD, NOTE = "trial.json", "note.json"
 """In a trial's directory: what it reported at its end, and what has to be known to go on with it."""
 

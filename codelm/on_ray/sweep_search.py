@@ -14,14 +14,13 @@ from ray.tune.search.basic_variant import BasicVariantGenerator
 from ray.tune.search.optuna import OptunaSearch
 
 from codelm.config.sweep import Dimension, Sweep
-from codelm.on_ray.sweep_order import NOTE, RECORD, Order, steps_of
+from codelm.on_ray.sweep_order import NOTE, RECORD, TUNE, Order, steps_of
 from codelm.on_ray.sweep_trial import trial
 from codelm.run_dir import read_json
 from codelm.tracking import TrackedRun
 from codelm.tuning.space import overridden
 from codelm.tuning.trials import Trial
 
-TUNE = "tune"
 SNAPSHOT_SECONDS = "2"
 """Between two snapshots of Tune's state; a trial that ended since the last one is known by its own record."""
 
