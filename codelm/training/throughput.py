@@ -27,6 +27,9 @@ PEAK_BF16 = {
 """FLOP/s of one device in dense bf16 with sums in float32, as NVIDIA's and Google's data sheets have it; a name that
 begins with or contains another one stands before it."""
 
+PUBLISHED, MEASURED = "published", "measured"
+"""Where a peak is from."""
+
 MEASURED_SIZE = 1024
 MEASURED_SECONDS = 0.1
 
@@ -54,11 +57,14 @@ def peak_flops(device: torch.device, precision: str, name: str | None = None) ->
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
     peak = published_peak(name) if name is not None and precision == "bf16" else None
-    return (measured_peak(device, precision), "measured") if peak is None else (peak, "published")
+    return (measured_peak(device, precision), MEASURED) if peak is None else (peak, PUBLISHED)
 
 
 def measured_peak(device: torch.device, precision: str) -> float:
-    """FLOP/s of the product of two square matrices, the best of those that a tenth of a second allows."""
+    """FLOP/s of the product of two square matrices, the best of those that a tenth of a second allows.
+
+    On a machine that others use it is too low: `codelm.on_ray.meter` measures again and keeps the best.
+    """
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     matrix = torch.ones((MEASURED_SIZE, MEASURED_SIZE), dtype=dtype, device=device)
     best = 0.0
