@@ -122,6 +122,8 @@ def fit(
     from ray.train import CheckpointConfig, FailureConfig, RunConfig
     from ray.train.torch import TorchTrainer
 
+    from codelm.on_ray.process_group import NodeNetwork
+
     fs, training = run_dir.fs, experiment.training
     accelerator = resolve_accelerator(experiment)
     refuse_offload(training, accelerator, "training")
@@ -140,6 +142,7 @@ def fit(
             trainer = make_trainer(
                 train,
                 train_loop_config={"assignment": assignment, "tracked": tracked, "board": progress},
+                torch_config=NodeNetwork(),
                 scaling_config=scaling(experiment, accelerator),
                 run_config=RunConfig(
                     # Ray resumes a run of an equal name from a snapshot that it rewrites in place, so that a kill
