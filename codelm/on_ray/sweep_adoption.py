@@ -64,7 +64,7 @@ def adopt(order: Order, name: str, pointer: dict[str, Any], config: dict[str, An
     if pointer["trial"] == name or note.get("adopted") == pointer:
         # It may have been interrupted before it had a checkpoint of its own.
         return copy if "adopted" in note else None
-    if not _copied(fs, f"{order.directory(pointer['trial'])}/{pretrain.CHECKPOINTS}", copy):
+    if not _copied(fs, f"{order.directory(pointer['trial'])}/{pretrain.CHECKPOINTS}", pointer["step"], copy):
         return None
     for info in fs.get_file_info(pafs.FileSelector(directory)):
         if info.type == pafs.FileType.Directory and info.path != copy:
@@ -77,13 +77,18 @@ def adopt(order: Order, name: str, pointer: dict[str, Any], config: dict[str, An
     return copy
 
 
-def _copied(fs: pafs.FileSystem, root: str, target: str) -> bool:
-    """Copy the last whole checkpoint of a trial that may be at work, and delete it meanwhile; whether there is one."""
-    from codelm.training.checkpoint import latest_whole
+def _copied(fs: pafs.FileSystem, root: str, step: int, target: str) -> bool:
+    """Copy a checkpoint of a trial that may be at work, and delete it meanwhile; whether there is one.
+
+    It is that of the step, or else the last whole one: the trial has gone on, and keeps its last ones alone.
+    """
+    from codelm.training.checkpoint import checkpoints, damage, latest_whole, step_name
 
     for last in reversed(range(TRIES)):
         try:
-            found = latest_whole(fs, root, lambda problem: None)
+            of_step = (path for path in checkpoints(fs, root) if path.endswith(f"/{step_name(step)}"))
+            found = next((path for path in of_step if damage(fs, path, thorough=True) is None), None)
+            found = found or latest_whole(fs, root, lambda problem: None)
             if found is not None:
                 if fs.get_file_info(target).type != pafs.FileType.NotFound:
                     fs.delete_dir(target)

@@ -28,7 +28,7 @@ def test_a_trial_goes_on_from_the_last_whole_checkpoint_of_another(
         experiment, RunDir(experiment.run_dir), str(tmp_path), "finetune", "validation_loss", True, run, "test"
     )
     pieces = [Piece("w", "weight", 0, torch.ones(2))]
-    for name, step in (("a", 2), ("a", 4), ("b", 6)):
+    for name, step in (("a", 1), ("a", 2), ("a", 4), ("b", 6)):
         path = f"{order.directory(name)}/checkpoints/attempt/step-{step:09d}"
         write_part(local, path, 0, 1, pieces, Progress(step))
     (tmp_path / "trials/a/checkpoints/attempt/step-000000004/seal-0.json").write_text("{")  # is being written
@@ -47,8 +47,12 @@ def test_a_trial_goes_on_from_the_last_whole_checkpoint_of_another(
     assert {path.name for path in own.iterdir()} == {"adopted", "note.json"}, "it is another model now"
     assert latest_whole(local, f"{own}/checkpoints", print) is None
 
+    start = adopt(order, "b", {"trial": "a", "step": 1}, {}, run)
+    assert start is not None
+    assert json.loads((Path(start) / "progress.json").read_text())["step"] == 1
+
     # Interrupted before its own first checkpoint: it goes on from the copy, not from the beginning.
-    assert adopt(order, "b", pointer, {}, run) == start
+    assert adopt(order, "b", {"trial": "a", "step": 1}, {}, run) == start
     assert adopt(order, "b", {"trial": "b", "step": 3}, {}, run) == start
     assert adopt(order, "b", {"trial": "none", "step": 3}, {}, run) is None
     history = MlflowClient(tracking_uri=run.uri).get_metric_history(run.run_id, KEY)
