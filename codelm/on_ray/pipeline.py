@@ -7,6 +7,7 @@ from ray._private.worker import get_dashboard_url
 from codelm.config import Experiment
 from codelm.console import say
 from codelm.errors import UserError
+from codelm.on_ray.circumstances import told
 from codelm.on_ray.cluster import check_answers, connected
 from codelm.on_ray.metrics import export_seconds, progress_exported, stage_exported
 from codelm.on_ray.nodes import check_nodes
@@ -79,7 +80,7 @@ def run(experiment: Experiment, names: list[str] | None = None, redo: str | None
 
 
 def _run_stage(name: str, experiment: Experiment, run_dir: RunDir) -> Manifest:
-    with stage_exported(experiment.name, name):
+    with stage_exported(experiment.name, name), told(name):
         manifest = run_stage(stage_named(name), experiment, run_dir)
     export_seconds(experiment.name, name, manifest.facts["seconds"])
     return manifest
