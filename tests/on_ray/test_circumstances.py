@@ -40,5 +40,5 @@ def test_other_errors_stay_as_they_are() -> None:
     assert circumstance("AWS Error NO_SUCH_KEY during GetObject operation") is None
     with pytest.raises(KeyError), told("pack"):
         raise KeyError("No file")
-    with pytest.raises(UserError, match="says$"), told("pack"):
+    with pytest.raises(UserError, match=r"says$"), told("pack"):
         raise UserError("No space left on device is what it says")
