@@ -1,8 +1,11 @@
 """What grows in the driver with the size of the work, at the largest size that two cores allow; for docs/scale.md.
 
     python -m tests.benchmarks.bench_limits rows [MILLIONS]        the corpus' row a file: bytes, and ordering's peak
+    python -m tests.benchmarks.bench_limits wide [THOUSANDS]       a column of over 2 GiB through the driver's steps
     python -m tests.benchmarks.bench_limits objects BLOCKS PARTS   what an object of a task costs the driver
     python -m tests.benchmarks.bench_limits verdicts [THOUSANDS]   samples read and verdicts kept, without judging
+    python -m tests.benchmarks.bench_limits requests [SECONDS]     CPU time that a request takes of proxy and replica
+    python -m tests.benchmarks.bench_limits words [MEGABYTES]      the tokenizer's training: CPU time and memory
 
 Peaks are of the process's resident memory (`VmHWM`), beyond what it had before the work.
 """
@@ -72,6 +75,28 @@ def report_rows(millions: int = 1) -> None:
     assert len(ordered) == count
 
 
+def report_wide(thousands: int = 560) -> None:
+    """Rows with paths of 4 kB: beyond 2 GiB Arrow's `string` ends, which 33 million sums of 64 bytes reach too."""
+    from codelm.corpus.ledger import VERDICTS, decide
+    from codelm.on_ray.corpus_reading import _ordered
+
+    fields = pa.schema([field for field in FILES if field.name != "bands"])
+    parts = []
+    for first in range(0, 1000 * thousands, 10_000):
+        paths = [f"{number:0>4000}" for number in range(first, first + 10_000)]
+        ids = [f"{order_key(0, 'id', path):016x}{0:016x}" for path in paths]
+        empty = {field.name: pa.nulls(len(ids), field.type) for field in fields}
+        columns = {"path": paths, "id": ids, "size": [1] * len(ids), "text_bytes": [1] * len(ids)}
+        parts.append(pa.table({**empty, **columns}, schema=fields))
+    ordered = _ordered(pa.concat_tables(parts))
+    removed = ordered["id"].combine_chunks()[: len(ordered) // 2]
+    verdicts = {"id": removed, "cluster": removed, "witness": removed, "similarity": [1.0] * len(removed)}
+    decisions = decide(ordered, pa.table(verdicts, schema=VERDICTS))
+    assert len(decisions.kept) == len(ordered) - len(removed)
+    assert decisions.dropped["path"][-1].as_py() == ordered["path"][len(removed) - 1].as_py()
+    print(f"{len(ordered):,} rows, {ordered['path'].nbytes / 2**30:.2f} GiB of paths: ordered, decided")
+
+
 def report_objects(blocks: int, parts: int) -> None:
     """As `deal_bands` does: a task for each block, whose results are a part for each partition."""
     import ray
@@ -125,8 +150,87 @@ def report_verdicts(thousands: int = 1000) -> None:
         print(f"{(time.perf_counter() - began) / count * 1e6:.0f} microseconds each")
 
 
+def report_requests(seconds: int = 20) -> None:
+    """Requests for one token of a tiny model, by eight clients: what is left is the way there and back."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    import httpx
+
+    from codelm import config
+    from codelm.on_ray.cluster import connected
+    from codelm.on_ray.endpoint import served
+    from tests.inference.tiny import make_tiny_model
+    from tests.serve.local import free_port
+
+    with tempfile.TemporaryDirectory() as name:
+        serving = {"source": str(make_tiny_model(Path(name) / "model", positions=1024)), "port": free_port()}
+        tree = {"name": "limits", "run_dir": name, "corpus": {"sources": ["."]}, "serving": serving}
+        experiment = config.parse(tree | {"cluster": {"num_cpus": 2, "object_store_mb": 128}}, "limits")
+        body = {"model": "limits", "prompt": "def f(x):", "max_tokens": 1, "temperature": 0}
+        with connected(experiment.cluster), served(experiment, "limits") as url:
+            deadline = time.monotonic() + seconds
+
+            def client(_number: int) -> int:
+                done = 0
+                with httpx.Client(timeout=60) as session:
+                    while time.monotonic() < deadline:
+                        session.post(f"{url}/v1/completions", json=body).raise_for_status()
+                        done += 1
+                return done
+
+            before, began = serve_seconds(), time.perf_counter()
+            with ThreadPoolExecutor(8) as pool:
+                count = sum(pool.map(client, range(8)))
+            took = time.perf_counter() - began
+            spent = {part: value - before[part] for part, value in serve_seconds().items()}
+    each = ", ".join(f"{part} {value / count * 1e3:.2f} ms" for part, value in spent.items())
+    print(f"{count:,} requests in {took:.0f} s, {count / took:.0f} a second; CPU time of each: {each}")
+
+
+def serve_seconds() -> dict[str, float]:
+    """CPU seconds that Serve's proxy and replica have taken."""
+    names = {"proxy": "ray::ProxyActor", "replica": "ray::ServeReplica"}
+    processes = psutil.Process().children(recursive=True)
+    return {
+        part: sum(sum(one.cpu_times()[:2]) for one in processes if one.name().startswith(name[:15]))
+        for part, name in names.items()
+    }
+
+
+def report_words(megabytes: int = 30) -> None:
+    """The tokenizer's training on the standard library, which holds the distinct words of all texts."""
+    import sysconfig
+
+    from codelm.tokenization import bpe
+
+    texts = [path.read_text(errors="replace") for path in Path(sysconfig.get_paths()["stdlib"]).glob("**/*.py")]
+    for share in (4, 2, 1):
+        part, size = [], 0
+        for text in texts:
+            size += len(text)
+            part.append(text)
+            if size > megabytes * 1e6 / share:
+                break
+        before, began = sum(psutil.Process().cpu_times()[:2]), time.perf_counter()
+        held = resident()
+        tokenizer = bpe.train(iter(part), 32768, 2)
+        spent = sum(psutil.Process().cpu_times()[:2]) - before
+        print(f"{size / 1e6:.0f} MB, {tokenizer.get_vocab_size():,} entries: {spent:.1f} s of CPU,", end=" ")
+        print(f"{size / 1e6 / spent:.1f} MB a second of it, {time.perf_counter() - began:.1f} s,", end=" ")
+        print(f"{(peak() - held) / 2**20:.0f} MiB at most")
+
+
 def main() -> None:
-    {"rows": report_rows, "objects": report_objects, "verdicts": report_verdicts}[sys.argv[1]](*map(int, sys.argv[2:]))
+    """One of the reports."""
+    reports = {
+        "rows": report_rows,
+        "wide": report_wide,
+        "objects": report_objects,
+        "verdicts": report_verdicts,
+        "requests": report_requests,
+        "words": report_words,
+    }
+    reports[sys.argv[1]](*map(int, sys.argv[2:]))
 
 
 if __name__ == "__main__":

@@ -14,11 +14,14 @@ from typing import Any
 
 import httpx
 
+from tests.system.machines import Machine
+
 BIN = Path(sys.executable).parent
 PATIENCE_SECONDS = 300
+HERE = "127.0.0.1"
 
 
-def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
+def free_ports(count: int, host: str = HERE) -> list[int]:
     sockets = [socket.socket() for _ in range(count)]
     for item in sockets:
         item.bind((host, 0))
@@ -41,6 +44,10 @@ def shell(directory: Path) -> dict[str, str]:
     }
 
 
+def _address(on: str | Machine) -> str:
+    return on.address if isinstance(on, Machine) else on
+
+
 @dataclass
 class Nodes:
     """A cluster of `ray start`, a process group a node, ended by `close`.
@@ -57,28 +64,35 @@ class Nodes:
     processes: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
     commands: dict[str, tuple[list[str], dict[str, str]]] = field(default_factory=dict)
 
-    def start_head(
-        self, *options: str, host: str = "127.0.0.1", cpus: int = 2, extra: dict[str, str] | None = None
-    ) -> None:
-        """Start the head and wait until its dashboard answers."""
-        port, dashboard, client = free_ports(3, host)
+    def start_head(self, *options: str, on: str | Machine = HERE, cpus: int = 2) -> None:
+        """Start the head, at an address of this machine or on one of its own, and wait until its dashboard answers."""
+        port, dashboard = 6379, 8265
+        if not isinstance(on, Machine):  # its ports may be taken
+            port, dashboard, client = free_ports(3)
+            options = (*options, f"--ray-client-server-port={client}")
+        host = _address(on)
         self.head, self.dashboard = f"{host}:{port}", f"http://{host}:{dashboard}"
         head = ["--head", f"--port={port}", f"--dashboard-host={host}", f"--dashboard-port={dashboard}"]
-        self._start(host, [*head, f"--ray-client-server-port={client}", *options], cpus, extra)
+        self._start(on, [*head, *options], cpus)
         self.wait(1)
 
-    def start_worker(self, host: str, *options: str, cpus: int = 2, extra: dict[str, str] | None = None) -> None:
+    def start_worker(self, on: str | Machine, *options: str, cpus: int = 2) -> None:
         """Start one more node."""
-        self._start(host, [f"--address={self.head}", *options], cpus, extra)
+        self._start(on, [f"--address={self.head}", *options], cpus)
 
-    def _start(self, host: str, options: list[str], cpus: int, extra: dict[str, str] | None) -> None:
-        (agent,) = free_ports(1, host)
+    def _start(self, on: str | Machine, options: list[str], cpus: int) -> None:
+        host, environment = _address(on), self.environment
         command = ["ray", "start", "--block", "--disable-usage-stats", f"--num-cpus={cpus}", *options]
-        # The agent's port has a fixed default, which another cluster of this machine may hold.
-        command += [f"--dashboard-agent-listen-port={agent}", f"--object-store-memory={128 * 2**20}"]
-        if host != "127.0.0.1":
+        command.append(f"--object-store-memory={128 * 2**20}")
+        if host != HERE:
             command.append(f"--node-ip-address={host}")
-        self.commands[host] = (command, {**self.environment, **(extra or {})})
+        if isinstance(on, Machine):
+            command, environment = [*on.prefix, *command], environment | on.environment
+        else:
+            # The agent's port has a fixed default, which another cluster of this machine may hold.
+            (agent,) = free_ports(1, host)
+            command.append(f"--dashboard-agent-listen-port={agent}")
+        self.commands[host] = command, environment
         self._run(host)
 
     def _run(self, host: str) -> None:

@@ -202,29 +202,53 @@ def test_submit_follow_list_stop(nodes: Nodes, environment: dict[str, str], proj
         assert not [content for content in written if secret.encode() in content]
 
 
-def test_an_interrupted_follower_asks_and_stops_the_job(
-    nodes: Nodes, environment: dict[str, str], project: Path
-) -> None:
-    """Ctrl-C at a terminal: the question is answered with `s`."""
-    to = {**environment, "RAY_API_SERVER_ADDRESS": nodes.dashboard}
+def interrupted(
+    project: Path, environment: dict[str, str], arguments: tuple[str, ...], until: str, answer: str
+) -> tuple[int, str]:
+    """`codelm` at a terminal, with Ctrl-C when a text has come, and an answer to its question; status and output."""
     terminal, inside = pty.openpty()
-    log = (project / "log").open("wb")
-    command = [BIN / "codelm", "submit", "corpus", "mine.yaml"]
-    process = subprocess.Popen(
-        command, cwd=project, env=to, stdin=inside, stdout=log, stderr=log, start_new_session=True
-    )
+    path = project / "log"
+    with path.open("wb") as log:
+        process = subprocess.Popen(
+            [str(BIN / "codelm"), *arguments],
+            cwd=project,
+            env=environment,
+            stdin=inside,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while "#/jobs/" not in (project / "log").read_text():
-        assert process.poll() is None, (project / "log").read_text()
+    while until not in path.read_text():
+        assert process.poll() is None, path.read_text()
         assert time.monotonic() < deadline
         time.sleep(0.1)
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
-    os.write(terminal, b"s\n")
-    assert process.wait(PATIENCE_SECONDS) == 130, (project / "log").read_text()
-    said = (project / "log").read_text()
+    os.write(terminal, f"{answer}\n".encode())
+    status = process.wait(PATIENCE_SECONDS)
+    for end in (terminal, inside):
+        os.close(end)
+    return status, path.read_text()
+
+
+def test_an_interrupted_follower_detaches_or_stops_the_job(
+    nodes: Nodes, environment: dict[str, str], project: Path
+) -> None:
+    """Ctrl-C asks; the job goes on unless the answer is to stop it."""
+    to = {**environment, "RAY_API_SERVER_ADDRESS": nodes.dashboard}
+    status, said = interrupted(project, to, ("submit", "pipeline", "mine.yaml"), "#/jobs/", answer="d")
     assert "leave it running and detach?" in said
+    job = said.partition("#/jobs/")[2].split()[0]
+    assert f"{job} goes on; `codelm logs {job}` follows it again" in said
+    assert status == 0
+    client = job_client(nodes.dashboard, environment)
+    assert not client.get_job_status(job).is_terminal()
+
+    status, said = interrupted(project, to, ("logs", job), "dashboard at", answer="s")
+    assert status == 130, said
     assert "has ended: stopped" in said
+    assert client.get_job_status(job) == JobStatus.STOPPED
 
 
 def test_a_wrong_token_and_resources_that_are_not_there(

@@ -1,0 +1,234 @@
+"""A Ray cluster of several machines with S3 and an MLflow server, the quickstart's project, and `codelm submit`."""
+
+import json
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from codelm.run_dir import DIRECTORIES, Manifest
+from tests.system.machines import Machine, Network
+from tests.system.nodes import BIN, Nodes, free_ports, shell
+from tests.system.quickstart import CONFIG, SMALL, project, put_sources
+from tests.system.storage import BUCKET, Storage, wait_for_port
+
+WORKERS = 3
+STAGE_SECONDS = 600
+VARYING = {
+    "corpus": {"README.md"},
+    "evaluate": {"report.html", "canonical_results.jsonl", "samples.jsonl_results.jsonl"},
+}
+"""Files that hold seconds, CPU time or memory: different in equal results. `results` compares the last two."""
+MEASURED = ("cpu_seconds", "memory_bytes")
+WORK = {
+    "corpus": {"_map_task", "deal_bands", "_links", "_match", "write_one_shard"},
+    "tokenizer": {"_train", "_measure"},
+    "pack": {"_encode", "_pack"},
+    "pretrain": {"RayTrainWorker"},
+    "sweep": {"RayTrainWorker"},
+    "evaluate": {"Generator"},
+    "endpoint": {f"ServeReplica:{name}" for name in ("endpoint-check:completions", "quickstart:completions")},
+}
+"""What a stage's work is called: tasks and actors. Not what watches it, such as Ray Train's controller."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a job ended.
+
+    Attributes:
+        status: of `codelm submit`.
+        seconds: that it took.
+        log: what it printed.
+    """
+
+    status: int
+    seconds: float
+    log: str
+
+
+class Bench:
+    """The cluster, its storage, and the project to submit from."""
+
+    def __init__(self, directory: Path, network: Network) -> None:
+        self._directory, self._network = directory, network
+        self.storage = Storage(directory, network.here)
+        put_sources(self.storage)
+        self.project = project(directory)
+        self._next = 11
+        tracker = f"http://{network.here}:{free_ports(1, network.here)[0]}"
+        environment = {**shell(directory), **self.storage.environment, "PYTHONPATH": str(self.project)}
+        self.environment = {**environment, "MLFLOW_TRACKING_URI": tracker}
+        self._tracker = self._start_tracker(tracker)
+        self.nodes = Nodes(directory, self.environment)
+        self.machines: dict[str, Machine] = {}
+
+    def _start_tracker(self, address: str) -> "subprocess.Popen[bytes]":
+        host, port = address.removeprefix("http://").split(":")
+        command = [str(BIN / "mlflow"), "server", "--host", host, "--port", port, "--workers", "1"]
+        command += ["--backend-store-uri", f"sqlite:///{self._directory}/mlflow.db"]
+        command += ["--artifacts-destination", str(self._directory / "artifacts")]
+        with (self._directory / "mlflow.log").open("wb") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=log, env=self.environment, start_new_session=True)
+        wait_for_port(host, int(port))
+        return process
+
+    def start(self, workers: int = WORKERS, cpus: int = 1) -> None:
+        """Start a cluster: a head that has no CPUs for work, as Ray advises, and workers."""
+        self.nodes.start_head(on=self.machine(), cpus=0)
+        for _ in range(workers):
+            self.add(cpus)
+        self.nodes.wait(1 + workers)
+
+    def add(self, cpus: int = 1) -> None:
+        """Start one more worker."""
+        self.nodes.start_worker(self.machine(), cpus=cpus)
+
+    def machine(self) -> Machine:
+        """A new machine."""
+        machine = self._network.machine(self._next)
+        self._next += 1
+        self.machines[machine.address] = machine
+        return machine
+
+    def workers(self) -> list[Machine]:
+        """The machines of the nodes that are there, without the head."""
+        return [self.machines[address] for address in self.nodes.processes if address not in self.nodes.head]
+
+    def kill(self, address: str) -> None:
+        """Take a machine's power away."""
+        self.nodes.kill(address)
+
+    def submit(self, stage: str, run: str, *overrides: str) -> "subprocess.Popen[bytes]":
+        """`codelm submit` of a stage, or of the pipeline."""
+        command = [str(BIN / "codelm"), "submit", stage, CONFIG, "--address", self.nodes.dashboard]
+        for override in (*SMALL, f"run_dir=s3://{BUCKET}/{run}", *overrides):
+            command += ["--set", override]
+        with self._log(stage, run).open("ab") as log:
+            return subprocess.Popen(command, cwd=self.project, env=self.environment, stdout=log, stderr=log)
+
+    def log(self, stage: str, run: str) -> str:
+        """What it has printed."""
+        return self._log(stage, run).read_text()
+
+    def _log(self, stage: str, run: str) -> Path:
+        return self._directory / f"{run}-{stage}.log"
+
+    def finish(self, process: "subprocess.Popen[bytes]", stage: str, run: str, began: float) -> Result:
+        """Wait for the end of a job; one that takes ten minutes has not ended."""
+        try:
+            status = process.wait(STAGE_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.terminate()
+            process.wait()
+            status = -1
+        return Result(status, time.monotonic() - began, self.log(stage, run))
+
+    def run(self, stage: str, run: str, *overrides: str) -> Result:
+        """Run a job to its end."""
+        began = time.monotonic()
+        return self.finish(self.submit(stage, run, *overrides), stage, run, began)
+
+    def used(self, since: float) -> dict[str, set[str]]:
+        """For each stage the addresses of the nodes that its tasks and actors were on.
+
+        Args:
+            since: seconds of the clock; what began before does not count.
+        """
+        address = {row["node_id"]: row["node_ip"] for row in self._ask("nodes?detail=1")}
+        found: dict[str, set[str]] = {stage: set() for stage in WORK}
+        for row in self._ask("tasks?detail=1&limit=10000"):
+            if row["type"] == "ACTOR_TASK" or (row["start_time_ms"] or 0) < since * 1000:
+                continue
+            for stage, names in WORK.items():
+                if row["func_or_class_name"].removesuffix(".__init__") in names and row["node_id"] in address:
+                    found[stage].add(address[row["node_id"]])
+        return found
+
+    def busy(self, stage: str) -> set[str]:
+        """Addresses of the nodes that do a stage's work now."""
+        address = {row["node_id"]: row["node_ip"] for row in self._ask("nodes?detail=1")}
+        names = WORK[stage]
+        actors = (row for row in self._ask("actors?detail=1&limit=1000") if row["class_name"] in names)
+        tasks = (row for row in self._ask("tasks?detail=1&limit=10000") if row["func_or_class_name"] in names)
+        at_work = [row for row in actors if row["state"] == "ALIVE"] + [
+            row for row in tasks if row["state"] == "RUNNING"
+        ]
+        return {address[row["node_id"]] for row in at_work if row["node_id"] in address}
+
+    def _ask(self, path: str) -> list[dict[str, Any]]:
+        try:
+            rows: list[dict[str, Any]] = self.nodes.ask(f"v0/{path}")["data"]["result"]["result"]
+            return rows
+        except httpx.HTTPError:
+            return []  # the dashboard of a busy machine is late at times; the next look will tell
+
+    def manifest(self, stage: str, run: str) -> Manifest | None:
+        """What a stage has published, or None."""
+        key = f"{run}/{DIRECTORIES[stage]}/manifest.json"
+        return Manifest(**json.loads(self.storage.read(key))) if key in self.storage.keys(key) else None
+
+    def differing(self, stage: str, one: str, other: str) -> list[str]:
+        """What differs in a stage between two runs: files by their hashes, verdicts by all but what was measured."""
+        left, right = self.manifest(stage, one), self.manifest(stage, other)
+        if left is None or right is None:
+            return [f"not published in {one if left is None else other}"]
+        found = {
+            name
+            for name in (left.files.keys() | right.files.keys()) - VARYING.get(stage, set())
+            if left.files.get(name) != right.files.get(name)
+        }
+        for name in VARYING.get(stage, set()):
+            if name.endswith("results.jsonl") and self._verdicts(stage, one, name) != self._verdicts(
+                stage, other, name
+            ):
+                found.add(name)
+        if left.metrics != right.metrics:
+            found.add("metrics")
+        return sorted(found)
+
+    def _verdicts(self, stage: str, run: str, name: str) -> list[dict[str, Any]]:
+        lines = self.storage.read(f"{run}/{DIRECTORIES[stage]}/{name}").decode().splitlines()
+        return [{key: value for key, value in json.loads(line).items() if key not in MEASURED} for line in lines]
+
+    def left_behind(self, run: str) -> Iterator[tuple[str, bytes]]:
+        """All that a run has left where others may look, by its place: storage, MLflow, jobs, Ray's logs."""
+        for key in self.storage.keys(f"{run}/"):
+            yield key, self.storage.read(key)
+        for job in self.nodes.ask("jobs/"):
+            yield "job", json.dumps(job).encode()
+        logs = [machine.disk / "ray" for machine in self.machines.values()]
+        for place in (self._directory / "mlflow.db", self._directory / "artifacts", *logs):
+            for path in [place, *place.rglob("*")]:
+                if path.is_file() and not path.is_symlink():
+                    yield str(path.relative_to(self._directory)), path.read_bytes()
+        for path in self._directory.glob(f"{run}-*.log"):
+            yield path.name, path.read_bytes()
+
+    def close(self) -> None:
+        """End everything."""
+        self.nodes.close()
+        self._tracker.terminate()
+        self._tracker.wait()
+        self.storage.close()
+
+
+@contextmanager
+def bench() -> Iterator[Bench]:
+    """A bench without nodes yet, below /var/tmp: each machine has a /tmp of its own."""
+    with tempfile.TemporaryDirectory(prefix="several-", dir="/var/tmp", ignore_cleanup_errors=True) as name:
+        network = Network(Path(name))
+        try:
+            made = Bench(Path(name), network)
+            try:
+                yield made
+            finally:
+                made.close()
+        finally:
+            network.close()
