@@ -1,6 +1,7 @@
 """The model that is fine-tuned, its tokenizer, and the adapters on it."""
 
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,8 @@ def load_base(source: str, sequence_length: int, lora: Lora | None, seed: int) -
     """
     logging.getLogger("transformers").setLevel(logging.ERROR)
     disable_progress_bar()
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # DeepSpeed, which Transformers imports, warns otherwise
     check_source(KEY, source)
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
