@@ -89,6 +89,10 @@ class TrackedRun:
         """Mark the run as finished or failed."""
         _client(self.uri).set_terminated(self.run_id, "FINISHED" if succeeded else "FAILED")
 
+    def nest(self, parent: str) -> None:
+        """Show the run as nested in another one, by its id."""
+        _client(self.uri).set_tag(self.run_id, PARENT_TAG, parent)
+
     def stop(self) -> None:
         """Mark the run as one that was ended early, on purpose."""
         _client(self.uri).set_terminated(self.run_id, "KILLED")

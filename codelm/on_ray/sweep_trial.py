@@ -7,19 +7,21 @@ schedulers decide by it. A trial that was interrupted goes on from its own check
 import json
 import math
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow.fs as pafs
+import ray
 from ray import tune
 from ray.util.queue import Empty, Queue
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from codelm.config import Experiment
 from codelm.errors import UserError
-from codelm.on_ray import finetune, pretrain
+from codelm.on_ray import evaluate, finetune, pretrain
 from codelm.on_ray.stage import run_stage
 from codelm.on_ray.sweep_adoption import adopted, report
 from codelm.on_ray.sweep_order import NOTE, RECORD, Order, steps_of
@@ -29,6 +31,8 @@ from codelm.training.curve import Point, validations
 from codelm.tuning.space import overridden
 
 POLL_SECONDS = 0.5
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,7 @@ def _trained(config: dict[str, Any], order: Order, name: str, run: TrackedRun) -
     loss = told["best"]["validation_loss"] if told["best"] else _last_loss(told)
     reported = {"validation_loss": loss, "step": steps, "percent": 100.0}
     if order.metric != "validation_loss":
-        reported[order.metric] = _benchmark(experiment, order, directory, told)
+        reported[order.metric] = _benchmark(experiment, order, directory, told["facts"]["precision"], run)
     return reported
 
 
@@ -113,15 +117,13 @@ def _last_loss(told: dict[str, Any]) -> float:
     return validations([Point(*values) for values in told["curve"]])[-1][1]
 
 
-def _benchmark(experiment: Experiment, order: Order, directory: str, told: dict[str, Any]) -> float:
+def _benchmark(experiment: Experiment, order: Order, directory: str, precision: str, run: TrackedRun) -> float:
     """pass@k of the trial's model, by the stage `evaluate` in a run directory of the trial's own."""
-    from codelm.on_ray import evaluate
-
     own = RunDir(order.run_dir.uri + directory[len(order.run_dir.root) :])
     stage = experiment.model_stage if order.target == "finetune" else "export"
     if own.manifest(DIRECTORIES[stage]) is None:
         workspace = own.clear_workspace(DIRECTORIES[stage])
-        write_model(experiment, order, directory, workspace, told["facts"]["precision"])
+        write_model(experiment, order, directory, workspace, precision)
         own.publish(DIRECTORIES[stage], Manifest(stage, {}, {}))
     there = experiment.model_copy(
         update={
@@ -132,8 +134,23 @@ def _benchmark(experiment: Experiment, order: Order, directory: str, told: dict[
             "finetuning": experiment.finetuning if order.target == "finetune" else None,
         }
     )
-    manifest = run_stage(evaluate.STAGE, there, own)
+    manifest = outside(_evaluated, there, own)
+    TrackedRun(run.uri, manifest.facts["mlflow_run"]).nest(run.run_id)
     return float(manifest.metrics["pass_at_k"][order.metric]["value"])
+
+
+def _evaluated(experiment: Experiment, run_dir: RunDir) -> Manifest:
+    return run_stage(evaluate.STAGE, experiment, run_dir)
+
+
+def outside(function: Callable[..., Result], *given: Any) -> Result:
+    """Call a function in a task that has left the trial's placement group, which has no CPU for tasks and actors."""
+    no_group: Any = None  # as Ray documents it; its annotation denies that
+    options: dict[str, Any] = {"num_cpus": 0, "max_retries": 0}
+    options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(placement_group=no_group)
+    task: Any = ray.remote(**options)(function)
+    result: Result = ray.get(task.remote(*given))
+    return result
 
 
 def write_model(experiment: Experiment, order: Order, directory: str, target: str, precision: str) -> None:
