@@ -3,6 +3,7 @@
 Bits per byte on the validation files of a finished run: of gzip and xz on each file alone, of xz on all of them after
 as much of the training files as its window holds, of a byte n-gram model with Witten-Bell smoothing (Bell, Cleary and
 Witten 1990) counted on the training files, and of the exported model. MB limits what the n-gram model is counted on.
+Then what the model makes of the beginnings of some validation files.
 """
 
 import gzip
@@ -18,13 +19,18 @@ from numpy.typing import NDArray
 
 from codelm.corpus.shards import read_documents, shard_paths
 from codelm.corpus.split import is_held_out
+from codelm.inference.complete_command import complete
+from codelm.inference.engine import Request
 from codelm.run_dir import RunDir
+from codelm.training.data import open_packed
 from codelm.training.validation import validation_loss
 
 LONGEST = 7
 """Bytes of context: with the byte that follows they fill 64 bits, so that counts are exact."""
 
 XZ_WINDOW = 64 << 20
+
+SAMPLES, PROMPT_BYTES, SHOWN = 4, 1200, 300
 
 Words = NDArray[np.uint64]
 
@@ -96,12 +102,30 @@ def rows(run: RunDir, limit: int) -> Iterator[tuple[str, float]]:
     for order, bits in enumerate(ngram_bits(counted, b"\n".join(valid), LONGEST)):
         if order in (2, 4, 5, 6, 7):
             yield f"{order + 1}-gram of bytes, {len(counted) / 1e6:.0f} MB counted", bits
-    measured = validation_loss(run.path("model"), Path(run.path("packed", "valid")), 4)
+    packed = Path(run.path("packed", "valid"))
+    info = open_packed(packed).info
+    assert (info["documents"], info["bytes"]) == (len(valid), size), "the same files"
+    measured = validation_loss(run.path("model"), packed, 4)
     yield f"the model ({measured.loss:.3f} nats a token)", measured.bits_per_byte
+
+
+def samples(run: RunDir) -> Iterator[tuple[str, str]]:
+    """The beginning of some validation files, up to the first line after `PROMPT_BYTES`, and how the model goes on."""
+    _, valid = texts(run)
+    long_enough = [text.decode() for text in valid if len(text) > 4 * PROMPT_BYTES]
+    for text in long_enough[:: max(1, len(long_enough) // SAMPLES)][:SAMPLES]:
+        prompt = text[: text.index("\n", PROMPT_BYTES) + 1] if "\n" in text[PROMPT_BYTES:] else text[:PROMPT_BYTES]
+        request = Request(prompt=prompt, max_new_tokens=64, temperature=0.2, top_p=0.95)
+        yield prompt, "".join(complete(Path(run.root), request))
 
 
 if __name__ == "__main__":
     started = time.monotonic()
-    for name, bits in rows(RunDir(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 1 << 20):
+    finished = RunDir(sys.argv[1])
+    for name, bits in rows(finished, int(sys.argv[2]) if len(sys.argv) > 2 else 1 << 20):
         print(f"{name:48s} {bits:6.3f} bits per byte  ({math.log2(256) / bits:5.2f} x smaller)", flush=True)
-    print(f"{time.monotonic() - started:.0f} s")
+    for prompt, completion in samples(finished):
+        print(
+            f"--- {len(prompt)} characters of a validation file, that end\n{prompt[-SHOWN:]}--- the model\n{completion}"
+        )
+    print(f"--- {time.monotonic() - started:.0f} s")
