@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any
 
 import ray
+from ray.exceptions import RayActorError
 
 from codelm.console import progress, say
 from codelm.evaluation.judging import Rules, judge, verdict_line
@@ -34,7 +35,10 @@ MOST_BYTES = 4 << 20
 IN_FLIGHT = 2
 """Calls given to a worker: it has the next when it ends one."""
 RETRIES = 3
-"""Times that a call is made again when its worker dies."""
+"""Times that work is done again when its worker dies."""
+NEVER_AGAIN = {"max_task_retries": 0}
+"""Options of a call that fails when its worker dies. Ray would make it again when there is room for that worker, while
+others have nothing to do."""
 CLOSE_SECONDS = 5.0
 """For cells to end, before their actors are killed."""
 
@@ -100,19 +104,35 @@ class Judges:
     def verdicts(self, samples: Sequence[Sample], todo: Sequence[int]) -> Iterator[tuple[int, str]]:
         """Judge the samples of some places; their lines as they come, in any order."""
         left = deque(todo)
-        calls: dict[Any, Any] = {}
+        calls: dict[Any, tuple[Any, Batch]] = {}
+        losses: Counter[int] = Counter()
         while left or calls:
-            busy = Counter(calls.values())
+            busy = Counter(actor for actor, _ in calls.values())
             for actor in self._ready:
                 for _ in range(IN_FLIGHT - busy[actor]):
                     if left:
-                        calls[actor.judge.remote(self._shared, self._batch(samples, left))] = actor
+                        batch = self._batch(samples, left)
+                        calls[actor.judge.options(**NEVER_AGAIN).remote(self._shared, batch)] = actor, batch
             (done,), _ = ray.wait([*calls, *self._starting], num_returns=1)
             if done in self._starting:
                 self._welcome(done)
+                continue
+            actor, batch = calls.pop(done)
+            try:
+                lines = answer(done)
+            except RayActorError as error:
+                self._lost(actor)
+                places = [place for place, _ in batch]
+                count_loss(losses, places, error)
+                left.extendleft(reversed(places))
             else:
-                del calls[done]
-                yield from answer(done)
+                yield from lines
+
+    def _lost(self, actor: Any) -> None:
+        """An actor has died; Ray starts it again where and when there is room."""
+        if actor in self._ready:
+            self._ready.remove(actor)
+            self._starting[actor.ready.remote()] = actor
 
     def _welcome(self, reference: Any) -> None:
         """An actor has found room on the cluster."""
@@ -131,6 +151,13 @@ class Judges:
             batch.append((place, samples[place]))
             held += len(batch[-1][1].completion)
         return batch
+
+
+def count_loss(losses: Counter[int], places: Sequence[int], error: Exception) -> None:
+    """Count that work was lost with its worker; where some of it was too often, it is what kills: raise the error."""
+    losses.update(places)
+    if max(losses[place] for place in places) > RETRIES:
+        raise error
 
 
 def cluster_cpus() -> int:
@@ -154,7 +181,7 @@ def tell_forgeable(problems: Iterable[Problem]) -> None:
 def judges(shared: Shared, rules: Rules, most: int, nodes: str = "auto") -> Iterator[Judges]:
     """One judge for each CPU of the cluster, or where some nodes are for sandboxes, for each program they take.
 
-    A judge that dies, with its machine or alone, is started again, and its batch judged again.
+    What a judge has that dies, with its machine or alone, the others get; it is started again when there is room.
 
     Args:
         shared: problems, of `share`.

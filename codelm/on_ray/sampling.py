@@ -5,12 +5,14 @@ Workers import this module, so that it does without MLflow.
 
 import json
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
 import ray
+from ray.exceptions import RayActorError
 
 from codelm.config import Experiment
 from codelm.config.engines import Precision
@@ -18,15 +20,12 @@ from codelm.evaluation.generation import Job, complete
 from codelm.evaluation.judging import Rules
 from codelm.evaluation.samples import sample_record
 from codelm.inference.engine import Engine, Options, load_engine
-from codelm.on_ray.judging import Judge, Shared, cluster_cpus, end
+from codelm.on_ray.judging import NEVER_AGAIN, RETRIES, Judge, Shared, cluster_cpus, count_loss, end
 from codelm.on_ray.tasks import answer
 from codelm.run_dir import DIRECTORIES, RunDir
 
 SEND_SECONDS = 0.5
 """Finished samples of so long travel together."""
-RETRIES = 3
-"""Times that a unit is made again when its worker dies."""
-
 Lines = list[tuple[int, str]]
 """Samples as lines, with their places."""
 
@@ -70,7 +69,7 @@ def lines(
 ) -> Iterator[tuple[int, str]]:
     """Give units of jobs to generators as they become free; their samples, as lines, as they are finished.
 
-    Those that find no room on the cluster get none.
+    Those that find no room on the cluster get none; of a worker that dies, others get the unit.
 
     Args:
         actors: of `generators`.
@@ -80,22 +79,35 @@ def lines(
     """
     left = list(reversed(units))
     starting = {actor.load.remote(): actor for actor in actors[: len(units)]}
-    streams: dict[Any, Any] = {}
+    free: list[Any] = []
+    streams: dict[Any, tuple[Any, Sequence[int]]] = {}
+    losses: Counter[int] = Counter()
+    known: set[int] = set()
     while left or streams:
+        while left and free:
+            actor, unit = free.pop(), left.pop()
+            call = actor.complete.options(num_returns="streaming", **NEVER_AGAIN)
+            streams[call.remote(shared, [(place, jobs[place]) for place in unit])] = actor, unit
         ready: Any
         (ready,), _ = ray.wait([*streams, *(starting if left else ())], num_returns=1)
         if ready in starting:
-            actor = starting.pop(ready)
+            free.append(starting.pop(ready))
             answer(ready)
-        else:
-            reference = next(ready, None)
-            if reference is not None:
-                yield from answer(reference)
-                continue
-            actor = streams.pop(ready)
-        if left:
-            unit = [(place, jobs[place]) for place in left.pop()]
-            streams[actor.complete.options(num_returns="streaming").remote(shared, unit)] = actor
+            continue
+        reference = next(ready, None)
+        if reference is None:
+            free.append(streams.pop(ready)[0])
+            continue
+        try:
+            made = answer(reference)
+        except RayActorError as error:
+            actor, unit = streams.pop(ready)
+            count_loss(losses, unit, error)
+            left.append(unit)
+            starting[actor.load.remote()] = actor
+            continue
+        yield from ((place, line) for place, line in made if place not in known)
+        known.update(place for place, _ in made)
 
 
 def cluster_gpus(experiment: Experiment) -> int:
@@ -107,7 +119,7 @@ def cluster_gpus(experiment: Experiment) -> int:
 def generators(rules: Rules, run_dir: RunDir, experiment: Experiment) -> Iterator[list[Any]]:
     """A `Generator` for each GPU of the cluster, or else CPU.
 
-    One that dies, with its machine or alone, is started again, and its unit made again.
+    The unit of one that dies, with its machine or alone, the others get; it is started again when there is room.
     """
     gpus = cluster_gpus(experiment)
     # One CPU means one thread: sums of floats would come out differently with more.

@@ -11,22 +11,22 @@ from tests.system.storage import BUCKET, Storage
 
 ROOT = Path(__file__).parent.parent.parent
 CONFIG = "ray_jobs/configs/quickstart.yaml"
-ARCHIVES = 3
+ARCHIVES = 2
 ARCHIVE_BYTES = 8 << 20
 """Of sources in each: as much as the corpus stage reads in one task at least."""
 PROBLEMS_FILE = "problems.jsonl"
-PROBLEMS = 24
+PROBLEMS = 18
 CHECK = "import time\ndef check(candidate):\n    time.sleep(1)\n    assert candidate({0}, 2) == {1}\n"
 SOURCES = json.dumps([f"s3://{BUCKET}/sources/{number}.tar" for number in range(ARCHIVES)])
 
 SMALL = (
     f"corpus.sources={SOURCES}",
-    "corpus.shards=6",
+    "corpus.shards=4",
     "tokenizer.vocab_size=1024",
     "model.hidden_size=96",
     "model.layers=2",
     "model.heads=4",
-    "training.steps=60",
+    "training.steps=40",
     "training.warmup_steps=10",
     "training.checkpoint_every=10",
     "training.validate_every=20",
@@ -34,7 +34,7 @@ SMALL = (
     "evaluation.benchmark=jsonl",
     f"evaluation.source={PROBLEMS_FILE}",
     "evaluation.problems=12",
-    "evaluation.samples=8",
+    "evaluation.samples=6",
     "evaluation.max_new_tokens=200",
     "serving.replicas=2",
     'sweep={"space": {"training.learning_rate": {"grid": [0.001, 0.003, 0.01]}}, "scheduler": "none"}',

@@ -1,0 +1,89 @@
+"""Work whose worker dies goes to the others, which do not wait until there is room to start that one again."""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from ray.exceptions import RayActorError
+
+from codelm.evaluation.benchmarks.humaneval import humaneval
+from codelm.evaluation.generation import Job
+from codelm.evaluation.judging import Rules
+from codelm.on_ray.judging import Judge, Judges, end, share
+from codelm.on_ray.sampling import lines
+from codelm.records import Sample
+from codelm.sandbox.judge import Limits
+
+PROBLEMS = {problem.task_id: problem for problem in list(humaneval())[:20]}
+NO_ROOM_SECONDS = 60
+"""That a worker takes to start again, as on a cluster that has lost a machine."""
+
+
+class Mortal(Judge):
+    """Dies with its first piece of work if it is the first of all to have one, or with each; starts slowly again."""
+
+    def __init__(self, marks: Path, number: int, always: bool) -> None:
+        super().__init__(Rules(Limits()))
+        self._marks, self._always = marks, always
+        if not self._first(f"started-{number}") and not always:
+            time.sleep(NO_ROOM_SECONDS)
+
+    def load(self) -> None:
+        pass
+
+    def judge(self, shared: Any, batch: Any) -> Any:
+        self._die()
+        return super().judge(shared, batch)
+
+    def complete(self, shared: Any, unit: Any) -> Iterator[list[tuple[int, str]]]:
+        yield [(unit[0][0], "first")]
+        self._die()
+        yield [(place, "rest") for place, _ in unit[1:]]
+
+    def _die(self) -> None:
+        if self._first("died") or self._always:
+            os._exit(1)
+
+    def _first(self, mark: str) -> bool:
+        try:
+            (self._marks / mark).touch(exist_ok=False)
+        except FileExistsError:
+            return False
+        return True
+
+
+def mortals(marks: Path, always: bool = False) -> list[Any]:
+    actor: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=3)(Mortal)
+    return [actor.remote(marks, number, always) for number in range(2)]
+
+
+def test_others_judge_what_a_lost_worker_had(ray_cluster: None, tmp_path: Path) -> None:
+    samples = [Sample(task_id, 0, problem.canonical_solutions[0]) for task_id, problem in PROBLEMS.items()]
+    actors, began = mortals(tmp_path), time.monotonic()
+    verdicts = dict(Judges(actors, share(PROBLEMS)).verdicts(samples, range(len(samples))))
+    assert time.monotonic() - began < NO_ROOM_SECONDS / 2
+    assert (tmp_path / "died").exists()
+    assert sorted(verdicts) == list(range(len(samples)))
+    assert all(json.loads(line)["passed"] for line in verdicts.values())
+    end(actors)
+
+
+def test_others_generate_what_a_lost_worker_had(ray_cluster: None, tmp_path: Path) -> None:
+    jobs: list[Job] = [Job("HumanEval/0", number, [1], 0.0) for number in range(6)]
+    actors, began = mortals(tmp_path), time.monotonic()
+    made = list(lines(actors, share(PROBLEMS), jobs, [[0, 1, 2], [3, 4], [5]]))
+    assert time.monotonic() - began < NO_ROOM_SECONDS / 2
+    assert (tmp_path / "died").exists()
+    assert sorted(place for place, _ in made) == list(range(6))
+    end(actors)
+
+
+def test_work_that_kills_every_worker_is_given_up(ray_cluster: None, tmp_path: Path) -> None:
+    actors = mortals(tmp_path, always=True)
+    with pytest.raises(RayActorError):
+        dict(Judges(actors, share(PROBLEMS)).verdicts([Sample("HumanEval/0", 0, "")], [0]))
