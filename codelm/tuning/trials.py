@@ -37,6 +37,11 @@ class Trial:
     error: str | None = None
     mlflow_run: str | None = None
 
+    @property
+    def loss(self) -> float:
+        """The lowest validation loss that it told; infinite where it told none."""
+        return min((loss for _, loss in self.curve), default=math.inf)
+
     def line(self) -> str:
         """One line of `trials.jsonl`."""
         return json.dumps(asdict(self)) + "\n"
@@ -48,20 +53,23 @@ def is_better_low(metric: str) -> bool:
 
 
 def best_of(trials: Sequence[Trial], metric: str) -> Trial | None:
-    """The best of the finished trials that have a score; of equal ones the first by name. None where there is none."""
+    """The best of the finished trials that have a score; None where there is none.
+
+    Of equal ones, as of small models that solve no problem, the one with the lowest validation loss.
+    """
     sign = 1 if is_better_low(metric) else -1
     scored = [
         trial
         for trial in trials
         if trial.state == "finished" and trial.score is not None and math.isfinite(trial.score)
     ]
-    return min(scored, key=lambda trial: (sign * (trial.score or 0.0), trial.name), default=None)
+    return min(scored, key=lambda trial: (sign * (trial.score or 0.0), trial.loss, trial.name), default=None)
 
 
 def ranked(trials: Sequence[Trial], metric: str) -> list[Trial]:
     """Best first; those without a score at the end."""
     sign = 1 if is_better_low(metric) else -1
-    return sorted(trials, key=lambda trial: (trial.score is None, sign * (trial.score or 0.0), -trial.step, trial.name))
+    return sorted(trials, key=lambda trial: (trial.score is None, sign * (trial.score or 0.0), trial.loss, trial.name))
 
 
 def table(trials: Sequence[Trial], metric: str) -> str:

@@ -23,6 +23,17 @@ def test_the_best_trial_is_one_that_ran_to_its_end() -> None:
     assert best_of(TRIALS[1:3], "validation_loss") is None
 
 
+def test_of_equal_trials_the_one_with_the_lowest_loss_is_the_best() -> None:
+    trials = [
+        Trial(name, {KEY: 1e-4}, "finished", 9, 9, ((9, loss),), 0.0)
+        for name, loss in (("a", 2.0), ("b", 1.0), ("c", 3.0))
+    ]
+    best = best_of(trials, "pass@1")
+    assert best is not None
+    assert best.name == "b"
+    assert [trial.name for trial in ranked(trials, "pass@1")] == ["b", "a", "c"]
+
+
 def test_the_order_of_the_table() -> None:
     assert [trial.name for trial in ranked(TRIALS, "validation_loss")] == ["b", "d", "a", "e", "c"]
     lines = table(TRIALS, "validation_loss").splitlines()
