@@ -76,21 +76,21 @@ class Verdict:
 
 def calm(made: Bench) -> list[Verdict]:
     """The pipeline by one submission, and a sweep; which nodes each stage used."""
-    began = time.time()
-    verdicts = []
-    for job in ("pipeline", "sweep"):
-        result = made.run(job, "calm")
-        used = made.used(began)
-        assert result.status == 0, result.log
-        for stage in STAGES if job == "pipeline" else ("sweep",):
-            manifest = made.manifest(stage, "calm")
-            if stage == "sweep" and job == "pipeline":
-                continue
-            assert manifest is not None, stage
-            nodes = len(used.get(stage, ())) if stage in WORK else 1
-            good = nodes > 1 or stage == "export"  # writes one file, in the driver
-            verdicts.append(Verdict(f"calm-{stage}", good, nodes, f"{manifest.facts['seconds']:.0f} s"))
-        began = time.time()
+    return [verdict for job in ("pipeline", "sweep") for verdict in calm_job(made, job)]
+
+
+def calm_job(made: Bench, job: str) -> list[Verdict]:
+    """One of them."""
+    since = time.time()
+    result = made.run(job, "calm")
+    assert result.status == 0, result.log
+    used, verdicts = made.used(since), []
+    for stage in STAGES[:-1] if job == "pipeline" else (job,):
+        manifest = made.manifest(stage, "calm")
+        assert manifest is not None, stage
+        nodes = len(used[stage]) if stage in WORK else 1
+        good = nodes > 1 or stage == "export"  # writes one file, in the driver
+        verdicts.append(Verdict(f"calm-{stage}", good, nodes, f"{manifest.facts['seconds']:.0f} s"))
     return verdicts
 
 
