@@ -1,11 +1,13 @@
 """A Ray cluster of several machines with S3 and an MLflow server, the quickstart's project, and `codelm submit`."""
 
 import json
+import os
+import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,18 +60,21 @@ class Bench:
 
     def __init__(self, directory: Path, network: Network) -> None:
         self._directory, self._network = directory, network
-        self.storage = Storage(directory, network.here)
-        put_sources(self.storage)
-        self.project = project(directory)
         self._next = 11
-        tracker = f"http://{network.here}:{free_ports(1, network.here)[0]}"
-        environment = {**shell(directory), **self.storage.environment, "PYTHONPATH": str(self.project)}
-        self.environment = {**environment, "MLFLOW_TRACKING_URI": tracker}
-        self._tracker = self._start_tracker(tracker)
-        self.nodes = Nodes(directory, self.environment)
         self.machines: dict[str, Machine] = {}
+        self.project = project(directory)
+        with ExitStack() as stack:
+            self.storage = Storage(directory, network.here)
+            stack.callback(self.storage.close)
+            put_sources(self.storage)
+            tracker = f"http://{network.here}:{free_ports(1, network.here)[0]}"
+            environment = {**shell(directory), **self.storage.environment, "PYTHONPATH": str(self.project)}
+            self.environment = {**environment, "MLFLOW_TRACKING_URI": tracker}
+            self._start_tracker(tracker, stack)
+            self.nodes = Nodes(directory, self.environment)
+            self._stack = stack.pop_all()
 
-    def _start_tracker(self, address: str) -> "subprocess.Popen[bytes]":
+    def _start_tracker(self, address: str, stack: ExitStack) -> None:
         host, port = address.removeprefix("http://").split(":")
         command = [str(BIN / "mlflow"), "server", "--host", host, "--port", port, "--workers", "1"]
         command += ["--backend-store-uri", f"sqlite:///{self._directory}/mlflow.db"]
@@ -77,8 +82,9 @@ class Bench:
         environment = self.environment | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # eight processes more
         with (self._directory / "mlflow.log").open("wb") as log:
             process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
+        stack.callback(process.wait)
+        stack.callback(os.killpg, process.pid, signal.SIGTERM)
         wait_for_port(host, int(port))
-        return process
 
     def start(self, workers: int = WORKERS, cpus: int = 1) -> None:
         """Start a cluster: a head that has no CPUs for work, as Ray advises, and workers."""
@@ -215,9 +221,7 @@ class Bench:
     def close(self) -> None:
         """End everything."""
         self.nodes.close()
-        self._tracker.terminate()
-        self._tracker.wait()
-        self.storage.close()
+        self._stack.close()
 
 
 @contextmanager
