@@ -58,6 +58,10 @@ def use_threads(count: int) -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "true" if count > 1 else "false"
 
 
-def largest_node_cpus() -> int:
-    """The most CPUs that one machine of the cluster offers."""
-    return max(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
+def cpus_of_a_task() -> int:
+    """The most CPUs that one task can ask for and still be done when any one machine is lost.
+
+    That is what the second largest machine offers, or the only one with CPUs.
+    """
+    offered = sorted((int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]), reverse=True)
+    return next((cpus for cpus in offered[1:] if cpus), offered[0])

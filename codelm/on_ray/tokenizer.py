@@ -15,7 +15,7 @@ from codelm.corpus.split import check_both_sides, is_held_out
 from codelm.modeling.source import check_source
 from codelm.on_ray.progress import board
 from codelm.on_ray.stage import Context, Outcome, Stage
-from codelm.on_ray.tasks import gather, largest_node_cpus, use_threads
+from codelm.on_ray.tasks import cpus_of_a_task, gather, use_threads
 from codelm.run_dir import RunDir
 from codelm.tokenization import bpe
 
@@ -30,7 +30,7 @@ def run(context: Context) -> Outcome:
     experiment = context.experiment
     manifest = context.run_dir.manifest("corpus")
     documents = manifest.metrics["files_kept"] if manifest is not None else 0
-    cpus = min(largest_node_cpus(), MOST_THREADS)
+    cpus = min(cpus_of_a_task(), MOST_THREADS)
     task: Any = _train.options(num_cpus=cpus)
     with board("tokenizer", "files", documents) as posts:
         reference = task.remote(context.run_dir, context.input("corpus"), context.workspace, experiment, cpus, posts)

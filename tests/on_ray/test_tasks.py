@@ -5,7 +5,7 @@ import pytest
 import ray
 
 from codelm.errors import UserError
-from codelm.on_ray.tasks import gather, largest_node_cpus, use_threads
+from codelm.on_ray.tasks import cpus_of_a_task, gather, use_threads
 
 
 @ray.remote
@@ -37,8 +37,14 @@ def test_other_errors_keep_their_origin(ray_cluster: None) -> None:
         gather([_fail.remote(ZeroDivisionError("one by none"))])
 
 
-def test_the_largest_machine_is_the_only_one(ray_cluster: None) -> None:
-    assert largest_node_cpus() == 4
+@pytest.mark.parametrize(("machines", "cpus"), [([4], 4), ([0, 8], 8), ([0, 64, 4, 4], 4), ([16, 16, 0], 16)])
+def test_a_task_asks_for_no_more_than_is_left_when_a_machine_is_lost(
+    monkeypatch: pytest.MonkeyPatch, machines: list[int], cpus: int
+) -> None:
+    """One that asked for the largest machine's CPUs would wait for ever when that machine is lost."""
+    nodes = [{"Alive": True, "Resources": {"CPU": float(count)} if count else {}} for count in machines]
+    monkeypatch.setattr(ray, "nodes", lambda: [*nodes, {"Alive": False, "Resources": {"CPU": 128.0}}])
+    assert cpus_of_a_task() == cpus
 
 
 @pytest.mark.parametrize(("count", "parallel"), [(1, "false"), (3, "true")])
