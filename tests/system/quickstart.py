@@ -37,7 +37,7 @@ SMALL = (
     "evaluation.samples=6",
     "evaluation.max_new_tokens=200",
     "serving.replicas=2",
-    'sweep={"space": {"training.learning_rate": {"grid": [0.001, 0.003, 0.01]}}, "scheduler": "none"}',
+    'sweep={"trials": 1, "space": {"training.learning_rate": {"grid": [0.001, 0.003, 0.01]}}, "scheduler": "none"}',
 )
 """The quickstart with fewer steps, and problems whose tests take a second."""
 
