@@ -51,14 +51,14 @@ def described(experiment: Experiment, asked: Asked) -> str:
     machines = Machines(asked.cores or os.cpu_count() or 1, asked.count or experiment.training.workers)
     done = published(RunDir(experiment.run_dir))
     size = parsed_size(asked.corpus) if asked.corpus is not None else None
-    return "\n".join(_lines(plan(experiment, rates, machines, size, done), machines, asked, rates.origin))
+    return "\n".join(_lines(plan(experiment, rates, machines, size, done), experiment, machines, asked, rates.origin))
 
 
-def _lines(made: Plan, machines: Machines, asked: Asked, origin: str) -> Iterator[str]:
+def _lines(made: Plan, experiment: Experiment, machines: Machines, asked: Asked, origin: str) -> Iterator[str]:
     yield f"on {machines.cores:g} CPUs, {machines.devices} x {asked.device or 'the device of the measured run'}"
     for row in made.rows:
         yield f"  {row.stage:10} {row.work:70} {_time(row)}"
-        if row.stage == "pretrain" and row.seconds is not None and asked.price is not None:
+        if row.stage in ("pretrain", "finetune", "sweep") and row.seconds is not None and asked.price is not None:
             hours = row.seconds / 3600 * machines.devices
             yield f"  {'':10} {hours:,.0f} device hours at {asked.price:g} = {hours * asked.price:,.0f}"
     if not any(row.stage == "corpus" for row in made.rows):
@@ -67,6 +67,10 @@ def _lines(made: Plan, machines: Machines, asked: Asked, origin: str) -> Iterato
         yield "  judging    of an unknown number of problems: set evaluation.problems"
     yield f"  storage    {', '.join(f'{name} {size / 1e9:,.3g} GB' for name, size in made.storage.items())}"
     yield f"rates: {origin}" + (f"; {asked.device} at {asked.mfu:.0%} of its published peak" if asked.device else "")
+    if any(row.stage == "sweep" for row in made.rows):
+        yield "a sweep is planned at most: a scheduler stops trials early"
+    if experiment.finetuning is not None and experiment.finetuning.model is not None:
+        yield f"left out: training {experiment.finetuning.model}, whose size is known when it is loaded"
     yield "left out: starting workers, waiting for machines, generating samples"
 
 

@@ -4,13 +4,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from codelm.config import Experiment
+from codelm.config import Experiment, Training
 from codelm.evaluation.benchmarks.catalogue import FEW_PROBLEMS
 from codelm.modeling.build import count_parameters, model_config
 from codelm.planning.problems import problem_count
 from codelm.planning.rates import Rates
 from codelm.run_dir import Manifest
 from codelm.training.throughput import flops_per_token
+from codelm.tuning.space import points, target_of
 
 BYTES_PER_TOKEN = 3.2
 """Of source text with a vocabulary of some thousands (quickstart: 3.24); larger vocabularies reach about 4."""
@@ -96,20 +97,27 @@ def plan(
         seconds = corpus_bytes / (rates.corpus * machines.cores)
         rows.append(row("corpus", f"{corpus_bytes / 1e9:,.3g} GB of source files", seconds))
         kept = corpus_tokens(corpus_bytes, done)
-        packed = kept / (rates.pack * machines.cores) if rates.pack else None
-        rows.append(row("pack", f"{kept:,.3g} tokens", packed))
-    training, model = experiment.training, experiment.model
-    parameters = count_parameters(model_config(model, experiment.tokenizer.vocab_size))
-    length = experiment.data.sequence_length
-    tokens = training.steps * training.batch_size * length
-    flops = tokens * flops_per_token(parameters, model.layers, model.hidden_size, length)
-    rows.append(
-        row(
-            "pretrain",
-            f"{parameters:,} parameters x {tokens:,} tokens = {flops:.3g} FLOPs",
-            flops / (rates.training * machines.devices) if rates.training else None,
+        rows.append(row("pack", f"{kept:,.3g} tokens", kept / (rates.pack * machines.cores)))
+    parameters = count_parameters(model_config(experiment.model, experiment.tokenizer.vocab_size))
+
+    def trained(stage: str, recipe: Training, length: int, times: int = 1) -> Row:
+        tokens = recipe.steps * recipe.batch_size * length
+        flops = (
+            times * tokens * flops_per_token(parameters, experiment.model.layers, experiment.model.hidden_size, length)
         )
-    )
+        each = f"{times} x " if times > 1 else ""
+        work = f"{each}{parameters:,} parameters x {tokens:,} tokens = {flops:.3g} FLOPs"
+        return row(stage, work, flops / (rates.training * machines.devices) if rates.training else None)
+
+    tuned, searched, length = experiment.finetuning, experiment.sweep, experiment.data.sequence_length
+    if tuned is None or tuned.model is None:
+        rows.append(trained("pretrain", experiment.training, length))
+    if tuned is not None and tuned.model is None:
+        rows.append(trained("finetune", tuned.training, tuned.sequence_length))
+    if searched is not None and target_of(experiment, searched) == "pretrain":
+        rows.append(trained("sweep", experiment.training, length, points(searched)))
+    elif searched is not None and tuned is not None and tuned.model is None:
+        rows.append(trained("sweep", tuned.training, tuned.sequence_length, points(searched)))
     programs = evaluation_programs(experiment)
     if programs is not None:
         # Generating is left out: its rate is that of an engine on a device, which nobody has measured here.

@@ -137,3 +137,18 @@ def test_programs_of_a_file_and_of_what_nobody_knows(
     assert evaluation_programs(make_experiment([*settings, "evaluation.source=somebody/problems"])) is None
     known = make_experiment([*settings, "evaluation.source=somebody/problems", "evaluation.problems=2"])
     assert evaluation_programs(known) == 2 * 3 + 2
+
+
+def test_finetuning_and_sweeps_are_trainings_too(make_experiment: Callable[..., Experiment]) -> None:
+    space = 'sweep={"trials": 3, "space": {"finetuning.training.learning_rate": {"grid": [1.0e-3, 1.0e-4]}}}'
+    settings = ["finetuning.data=functions", "finetuning.sequence_length=64", "finetuning.training.steps=8"]
+    settings += ["finetuning.training.batch_size=4", "finetuning.training.micro_batch_size=4"]
+    one, several = make_experiment(settings), make_experiment([*settings, space])
+    rows = {row.stage: row.seconds for row in plan(several, RATES, Machines(4, 2), 32e6, {}).rows}
+    # As many steps of as many sequences of the same length as the pretraining of the tests' experiment.
+    assert one.training.steps * one.training.batch_size * one.data.sequence_length == 8 * 4 * 64
+    assert rows["finetune"] == rows["pretrain"]
+    assert rows["sweep"] == pytest.approx(6 * rows["finetune"])
+    said = described(make_experiment([*settings, space, "finetuning.model=somebody/model"]), Asked(device="h100"))
+    assert "left out: training somebody/model" in said
+    assert "sweep" not in said
