@@ -1,14 +1,17 @@
 """Training data off a live pipeline; how it is trained on is the loop's, which knows no difference."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from codelm.config import Experiment
 from codelm.corpus.hashing import content_id
@@ -51,13 +54,33 @@ def steps(samples: StreamSamples, first: int, last: int) -> tuple[list[list[int]
     return rows, numbers
 
 
+@dataclass(frozen=True)
+class Seen(Stream):
+    """A stream that remembers the parts that were read, by their places."""
+
+    parts_read: dict[int, NDArray[Any]] = field(default_factory=dict)
+
+    def read(self, first: int, seed: int) -> Iterator[tuple[int, NDArray[Any]]]:
+        for place, sequences in super().read(first, seed):
+            self.parts_read[place] = sequences
+            yield place, sequences
+
+
 def test_each_epoch_has_every_training_file_once_and_a_resumed_stream_is_the_same(stream: Stream) -> None:
-    parts, sizes = stream.read(0, seed=0), []
-    epoch = [next(parts) for _ in range(4)]
-    sizes = [len(sequences) for _, sequences in epoch]
+    seen = Seen(stream.experiment, stream.run_dir, stream.info, stream.device)
+    whole = StreamSamples(seen, 0)
+    rows: list[list[int]] = []
+    numbers: list[int] = []
+    positions = [whole.position()]
+    while positions[-1][0] < 4:  # into the second epoch
+        more = steps(whole, len(positions) - 1, len(positions))
+        rows, numbers = rows + more[0], numbers + more[1]
+        positions.append(whole.position())
+
+    epoch = np.concatenate([seen.parts_read[place] for place in range(4)])
     tokenizer = bpe.plain((stream.run_dir.local_copy("tokenizer") / bpe.TOKENIZER_FILE).read_text())
     found: Counter[str] = Counter()
-    for row in np.concatenate([sequences for _, sequences in epoch]).tolist():
+    for row in epoch.tolist():
         text = tokenizer.decode([t for t in row if t != bpe.PAD_ID], skip_special_tokens=False)
         found.update(part for part in text.split("<|endoftext|>") if part)
     short = {t for t in TEXTS if len(bpe.encode_plain(tokenizer, [t])[0]) < LENGTH}
@@ -65,15 +88,10 @@ def test_each_epoch_has_every_training_file_once_and_a_resumed_stream_is_the_sam
     assert len(wanted) > 100
     assert {text for text in found if text in short} == wanted
     assert all(found[text] == 1 for text in wanted)
+    assert [tuple(row) for row in rows[: len(epoch)]] == [tuple(row) for row in epoch.tolist()]
 
-    whole = StreamSamples(stream, 0)
-    last = (sum(sizes) + sizes[0]) // BATCH  # into the second epoch
-    middle = last // 2
-    rows, numbers = steps(whole, 0, last)
-    begun = StreamSamples(stream, 0)
-    first = steps(begun, 0, middle)
+    middle, last = next(number for number, (place, _) in enumerate(positions) if place == 2), len(positions) - 1
     resumed = StreamSamples(stream, 0)
-    resumed.seek(begun.position())
-    rest = steps(resumed, middle, last)
-    assert (first[0] + rest[0], first[1] + rest[1]) == (rows, numbers)
-    assert len(set(map(tuple, rows[: sum(sizes)]))) == sum(sizes)
+    resumed.seek(positions[middle])
+    assert steps(resumed, middle, last) == (rows[middle * BATCH :], numbers[middle * BATCH :])
+    assert len(set(map(tuple, rows[: len(epoch)]))) == len(epoch)
