@@ -60,7 +60,9 @@ class Job:
 
 Run = Callable[[Sequence[Job]], list[pa.Table]]
 """Runs jobs, side by side, and gives the `MATCHES` of each."""
-Split = Callable[[I32], Groups]
+Neighbours = Callable[[I32], I32]
+"""Of given files of a group, all those that may reach the threshold with one of them, ascending."""
+Split = Callable[[I32], tuple[Groups, Neighbours]]
 """Cuts a group into groups that no pair which reaches the threshold straddles (`codelm.corpus.splitting`)."""
 
 
@@ -80,10 +82,11 @@ def match_all(groups: Groups, sizes: I64, job_bytes: int, run: Run, split: Split
     jobs, large = _jobs(groups, sizes, job_bytes)
     found = run(jobs)
     for files in large:
-        jobs, connected = _jobs(split(files), sizes, job_bytes)
+        parts, neighbours = split(files)
+        jobs, connected = _jobs(parts, sizes, job_bytes)
         found += run(jobs)
         for rest in connected:
-            found += _match_large(rest, sizes, job_bytes, run)
+            found += _match_large(rest, sizes, job_bytes, run, neighbours)
     return pa.concat_tables([MATCHES.empty_table(), *found])
 
 
@@ -101,12 +104,12 @@ def _jobs(groups: Groups, sizes: I64, job_bytes: int) -> tuple[list[Job], list[I
     return jobs, large
 
 
-def _match_large(files: I32, sizes: I64, job_bytes: int, run: Run) -> list[pa.Table]:
+def _match_large(files: I32, sizes: I64, job_bytes: int, run: Run, neighbours: Neighbours) -> list[pa.Table]:
     """Compare the files of a connected group that is too large for one job, with the same result.
 
-    The first files that fit into a job are judged; then all that follow are compared with those of them that are kept,
-    side by side, and what is left is a smaller group. That takes one round for as many bytes as a job has of files that
-    are not removed, and each round reads what is left: the square of what a group holds beyond a job.
+    The first files that fit into a job are judged; then their neighbours that follow are compared with those of them
+    that are kept, side by side, and what is left is a smaller group. A file is read once as one of the first, and once
+    for each round that keeps a neighbour of it.
     """
     found: list[pa.Table] = []
     removed = np.empty(0, np.int32)
@@ -116,7 +119,8 @@ def _match_large(files: I32, sizes: I64, job_bytes: int, run: Run) -> list[pa.Ta
         kept = np.setdiff1d(head, found[-1]["file"].to_numpy(), assume_unique=False)
         rest = files[len(head) :]
         # Removed files go on to be compared: a later file may be more similar to one than its witness so far.
-        others = np.union1d(rest, removed[removed > kept[0]]).astype(np.int32)
+        others = np.union1d(rest, removed[removed > kept[0]])
+        others = np.intersect1d(others, neighbours(kept), assume_unique=True).astype(np.int32)
         jobs = [_against(kept, others[part]) for part in runs(sizes[others], job_bytes)]
         compared = run(jobs)
         found += compared

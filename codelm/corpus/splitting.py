@@ -7,6 +7,7 @@ come apart. In steps, each for a part of the files or of the hashes:
 1. `counted`: the elements of the files' sets, and how many of these files have each.
 2. `shared`: of the elements of all files, those that two files or more have.
 3. `rare_members`: by which elements a file is to be linked; `candidates.links` does so.
+4. `indexed`, `neighbours`: where that leaves a group too large, which files are linked to given ones.
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from itertools import pairwise
 import numpy as np
 import pyarrow as pa
 
-from codelm.corpus.candidates import MEMBERS
+from codelm.corpus.candidates import I32, MEMBERS
 from codelm.corpus.shingles import U64
 from codelm.corpus.verification import I64, partner_sizes, ranges
 
@@ -69,3 +70,22 @@ def rare_members(hashes: U64, offsets: I64, files: I64, sizes: I64, common: pa.T
     order = np.lexsort((hashes, counts, owners))
     rarest = order[ranges(np.cumsum(of_file) - of_file, lengths)]
     return pa.table([hashes[rarest], np.repeat(files, lengths).astype(np.uint64)], schema=MEMBERS)
+
+
+def indexed(members: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """`MEMBERS` rows by band, and the same by file: what `neighbours` looks up, without reading all of it."""
+    return members.sort_by("band"), members.sort_by("key")
+
+
+def neighbours(by_band: pa.Table, by_file: pa.Table, files: I32) -> I32:
+    """The files that have one of the given files' bands, these included, ascending; of `indexed` members."""
+    bands = np.unique(_found(by_file["key"], np.sort(files).astype(np.uint64), by_file["band"]))
+    return np.unique(_found(by_band["band"], bands, by_band["key"])).astype(np.int32)
+
+
+def _found(column: pa.ChunkedArray, wanted: U64, other: pa.ChunkedArray) -> U64:
+    """What `other` has in the rows where an ascending column has one of the wanted values."""
+    values = column.to_numpy()
+    starts, ends = np.searchsorted(values, wanted, "left"), np.searchsorted(values, wanted, "right")
+    found: U64 = other.to_numpy()[ranges(starts, ends - starts)]
+    return found

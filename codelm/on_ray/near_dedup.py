@@ -30,9 +30,9 @@ from codelm.corpus.candidates import (
 from codelm.corpus.index import stored_sets
 from codelm.corpus.ledger import first_copies
 from codelm.corpus.licences import NO_LICENCE, NOT_PERMISSIVE
-from codelm.corpus.near_dedup import MATCHES, Job, match_all, survivors_first, verdicts
+from codelm.corpus.near_dedup import MATCHES, Job, Neighbours, match_all, survivors_first, verdicts
 from codelm.corpus.shingles import U64
-from codelm.corpus.splitting import counted, rare_members, shared
+from codelm.corpus.splitting import counted, indexed, neighbours, rare_members, shared
 from codelm.corpus.text_store import PLACES, TextStore
 from codelm.corpus.verification import matches
 from codelm.on_ray.tasks import gather
@@ -106,8 +106,11 @@ def _groups(copies: pa.Table, linked: Sequence[Any]) -> Groups:
     return Groups.of(components)
 
 
-def _split(store: TextStore, copies: pa.Table, settings: NearDedup, files: I32) -> Groups:
-    """The groups that rare shingles link within a group of files; its sets are made twice, and hashes cross."""
+def _split(store: TextStore, copies: pa.Table, settings: NearDedup, files: I32) -> tuple[Groups, Neighbours]:
+    """The groups that rare shingles link within a group of files; its sets are made twice, and hashes cross.
+
+    The rare shingles stay in the object store, for the neighbours of files in groups that are still too large.
+    """
     parts = [files[part] for part in runs(copies["text_bytes"].to_numpy()[files], JOB_BYTES)]
     places = [_places(copies, Job(part, np.zeros_like(part))) for part in parts]
     count: Any = _count.options(num_returns=1 + len(parts))
@@ -124,7 +127,27 @@ def _split(store: TextStore, copies: pa.Table, settings: NearDedup, files: I32) 
         ends = [np.searchsorted(files, linked[name].to_numpy()).astype(np.int32) for name in LINKS.names]
         components.join(*ends)
     groups = Groups.of(components)
-    return Groups(files[groups.files], groups.offsets)
+    index: list[Any] = []
+
+    def linked_to(kept: I32) -> I32:
+        if not index:
+            make: Any = _indexed.options(num_returns=2)
+            index.extend(make.remote(*(row[part] for row in rows)) for part in range(len(parts)))
+        asked = ray.put(kept)
+        found = gather([_neighbours.remote(by_band, by_file, asked) for by_band, by_file in index])
+        return np.unique(np.concatenate(found))
+
+    return Groups(files[groups.files], groups.offsets), linked_to
+
+
+@ray.remote
+def _indexed(*parts: pa.Table) -> tuple[pa.Table, pa.Table]:
+    return indexed(pa.concat_tables(parts))
+
+
+@ray.remote
+def _neighbours(by_band: pa.Table, by_file: pa.Table, files: I32) -> I32:
+    return neighbours(by_band, by_file, files)
 
 
 @ray.remote

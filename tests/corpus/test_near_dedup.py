@@ -3,7 +3,7 @@
 import itertools
 import random
 import sysconfig
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +16,9 @@ from codelm.corpus.blocks import BATCH_BYTES
 from codelm.corpus.candidates import LINKS, Components, Groups, Numbers, band_members, by_partition, keys, links, runs
 from codelm.corpus.hashing import content_id
 from codelm.corpus.minhash import text_bands
-from codelm.corpus.near_dedup import MATCHES, Job, match_all, survivors_first, verdicts
+from codelm.corpus.near_dedup import MATCHES, Job, Neighbours, match_all, survivors_first, verdicts
 from codelm.corpus.shingles import shingle_sets
-from codelm.corpus.splitting import counted, rare_members, shared
+from codelm.corpus.splitting import counted, indexed, neighbours, rare_members, shared
 from codelm.corpus.verification import matches
 from tests.corpus.exact import jaccard, shingle_set
 
@@ -65,7 +65,7 @@ def deduplicate(
 
     groups, sizes = Groups.of(components), files["text_bytes"].to_numpy()
 
-    def split(group: np.ndarray) -> Groups:
+    def split(group: np.ndarray) -> tuple[Groups, Neighbours]:
         parts = [group[part] for part in runs(sizes[group], job_bytes)]
         sets = [shingle_sets([data[place] for place in places[part]], WORDS) for part in parts]
         return split_sets(group, parts, sets, threshold)
@@ -76,7 +76,7 @@ def deduplicate(
 
 def split_sets(
     group: np.ndarray, parts: list[np.ndarray], sets: list[tuple[np.ndarray, np.ndarray]], threshold: float
-) -> Groups:
+) -> tuple[Groups, Neighbours]:
     """The groups that rare shingles link, from the sets of parts of a group, by the steps of the corpus stage."""
     counts = [counted(hashes, len(parts)) for hashes, _ in sets]
     common = pa.concat_tables([shared([each[part] for each in counts]) for part in range(len(parts))])
@@ -85,14 +85,18 @@ def split_sets(
         rare_members(hashes, offsets, part, lengths, common, threshold)
         for part, (hashes, offsets) in zip(parts, sets, strict=True)
     ]
-    linked, components = links(pa.concat_tables(rows)), Components(len(group))
+    members = pa.concat_tables(rows)
+    linked, components = links(members), Components(len(group))
     components.join(*(np.searchsorted(group, linked[name].to_numpy()).astype(np.int32) for name in LINKS.names))
     groups = Groups.of(components)
-    return Groups(group[groups.files], groups.offsets)
+    index = indexed(members)
+    return Groups(group[groups.files], groups.offsets), lambda kept: neighbours(*index, kept)
 
 
-def judged(sets: list[set[int]], group_of: list[int], job_bytes: int) -> pa.Table:
-    """The `MATCHES` of sets, numbered in order, with a file of so many bytes for each element."""
+def judged(
+    sets: list[set[int]], group_of: list[int], job_bytes: int, watch: Callable[[Job], None] = lambda job: None
+) -> pa.Table:
+    """The `MATCHES` of sets, numbered in order, with a file of a byte for each element; `watch` sees each job."""
     arrays = [np.array(sorted(each), np.uint64) for each in sets]
 
     def together(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -103,6 +107,7 @@ def judged(sets: list[set[int]], group_of: list[int], job_bytes: int) -> pa.Tabl
     def run(jobs: Sequence[Job]) -> list[pa.Table]:
         found = []
         for job in jobs:
+            watch(job)
             pairs = matches(*together(job.files), job.groups, THRESHOLD, job.known)
             rows = [job.files[pairs.file], job.files[pairs.kept], pairs.similarity]
             found.append(pa.table(rows, schema=MATCHES))
@@ -115,7 +120,7 @@ def judged(sets: list[set[int]], group_of: list[int], job_bytes: int) -> pa.Tabl
     groups = Groups(np.array(list(itertools.chain(*lists)), np.int32), np.cumsum([0, *map(len, lists)], dtype=np.int64))
     sizes = np.array([len(each) for each in sets], np.int64)
 
-    def split(group: np.ndarray) -> Groups:
+    def split(group: np.ndarray) -> tuple[Groups, Neighbours]:
         parts = [group[part] for part in runs(sizes[group], job_bytes)]
         return split_sets(group, parts, [together(part) for part in parts], THRESHOLD)
 
@@ -148,6 +153,23 @@ def test_the_rule_holds_and_jobs_change_nothing(drawn: list[tuple[set[int], int]
         if pairs:
             best = max(pairs, key=lambda pair: (pair["similarity"], -pair["kept"]))
             assert (int(row["witness"]), row["similarity"]) == (best["kept"], best["similarity"])
+
+
+def test_the_work_for_a_chain_is_linear_however_small_jobs_are() -> None:
+    """Each file is near the next ones alone; what is compared in all grows as the chain does."""
+
+    def compared(files: int) -> float:
+        drawn = random.Random(0).sample(range(files), files)
+        sets = [set(range(4 * place, 4 * place + 40)) for place in drawn]
+        jobs: list[int] = []
+        found = judged(sets, [0] * files, 1000, lambda job: jobs.append(len(job.files)))
+        whole = judged(sets, [0] * files, 10**9)
+        order = [("file", "ascending"), ("kept", "ascending")]
+        assert found.sort_by(order).to_pylist() == whole.sort_by(order).to_pylist()
+        assert len(jobs) > files / 50, "many jobs"
+        return sum(jobs) / files
+
+    assert compared(640) < 1.3 * compared(160)
 
 
 def test_no_removal_by_transitivity_and_clusters_are_what_pairs_connect() -> None:
