@@ -28,21 +28,21 @@ from codelm.corpus.source_file import SourceFile
 
 ANNOTATIONS = pa.schema(
     [
-        ("source", pa.string()),
-        ("path", pa.string()),
+        ("source", pa.large_string()),
+        ("path", pa.large_string()),
         ("size", pa.int64()),
-        ("stamp", pa.string()),
-        ("repo", pa.string()),
+        ("stamp", pa.large_string()),
+        ("repo", pa.large_string()),
         ("stars", pa.int64()),
-        ("licence", pa.string()),
-        ("attribution", pa.string()),
-        ("declares", pa.string()),
-        ("sha256", pa.string()),
-        ("id", pa.string()),
+        ("licence", pa.large_string()),
+        ("attribution", pa.large_string()),
+        ("declares", pa.large_string()),
+        ("sha256", pa.large_string()),
+        ("id", pa.large_string()),
         ("text_bytes", pa.int64()),
-        ("language", pa.string()),
-        ("reason", pa.string()),
-        ("witness", pa.string()),
+        ("language", pa.large_string()),
+        ("reason", pa.large_string()),
+        ("witness", pa.large_string()),
         ("bands", pa.list_(pa.uint64())),
     ]
 )

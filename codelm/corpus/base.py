@@ -71,7 +71,7 @@ class Base:
         for name in self.names(f"{INDEX}/texts-"):
             part = self.table(name, ["id", "offset", "length"])
             block = BASE + name.replace("texts-", "sets-").replace(".parquet", ".bin")
-            texts.append(part.append_column("block", pa.array([block] * len(part), pa.string())))
+            texts.append(part.append_column("block", pa.array([block] * len(part), pa.large_string())))
         return placed(self.table(FILES_NAME), pa.concat_tables(texts))
 
 
@@ -151,7 +151,7 @@ def reused(files: pa.Table, stamps: list[str], opt_outs: OptOuts | None) -> pa.T
         stamps: of what has not changed.
         opt_outs: the list; None where there is none, or where it is the base's.
     """
-    files = files.filter(pc.is_in(files["stamp"], pa.array(stamps, pa.string())))
+    files = files.filter(pc.is_in(files["stamp"], pa.array(stamps, pa.large_string())))
     if opt_outs is None or not len(files):
         return files
     columns = (files[name].to_pylist() for name in ("repo", "source", "path", "sha256", "id", "reason"))

@@ -25,7 +25,7 @@ from codelm.corpus.text_store import BASE, PLACES, TextStore
 INDEX = "index"
 FILES_NAME, REDACTED_NAME = f"{INDEX}/files.parquet", f"{INDEX}/redacted.parquet"
 TEXTS = pa.schema(
-    [("id", pa.string()), ("bands", pa.list_(pa.uint64())), ("offset", pa.int64()), ("length", pa.int64())]
+    [("id", pa.large_string()), ("bands", pa.list_(pa.uint64())), ("offset", pa.int64()), ("length", pa.int64())]
 )
 """A row for each text of a part: its bands, and where its set is in the part's file of sets."""
 COUNT_BYTES = 8

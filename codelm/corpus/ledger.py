@@ -14,19 +14,24 @@ from numpy.typing import NDArray
 EXACT_DUPLICATE, NEAR_DUPLICATE = "exact_duplicate", "near_duplicate"
 
 VERDICTS = pa.schema(
-    [("id", pa.string()), ("cluster", pa.string()), ("witness", pa.string()), ("similarity", pa.float64())]
+    [
+        ("id", pa.large_string()),
+        ("cluster", pa.large_string()),
+        ("witness", pa.large_string()),
+        ("similarity", pa.float64()),
+    ]
 )
 """A row for each text that was compared with others: its cluster; its kept witness and their similarity, null where
 it stays. Texts without a row have no near-duplicates."""
 
 DROPPED = pa.schema(
     [
-        ("source", pa.string()),
-        ("path", pa.string()),
+        ("source", pa.large_string()),
+        ("path", pa.large_string()),
         ("size", pa.int64()),
-        ("id", pa.string()),
-        ("reason", pa.string()),
-        ("witness", pa.string()),
+        ("id", pa.large_string()),
+        ("reason", pa.large_string()),
+        ("witness", pa.large_string()),
         ("similarity", pa.float64()),
     ]
 )

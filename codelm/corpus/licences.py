@@ -47,6 +47,10 @@ EVIDENCE = "evidence"
 """The reason of files that are read for what they say alone, and are no part of the corpus."""
 
 
+NUL = pa.scalar("\0", pa.large_string())
+"""Between the parts of a name that are no path."""
+
+
 @dataclass(frozen=True)
 class Declaration:
     """What one file of a repository says about licences: `path` is its path, `expression` in SPDX.
@@ -214,9 +218,9 @@ def assigned(files: pa.Table, permissive: bool) -> pa.Table:
     )
     files = files.filter(pc.fill_null(pc.not_equal(files["reason"], EVIDENCE), True)).drop_columns("declares")
     directories = pc.replace_substring_regex(files["path"], "[^/]*$", "")
-    places = pc.binary_join_element_wise(_repositories(files), directories, "\0").combine_chunks().dictionary_encode()
+    places = pc.binary_join_element_wise(_repositories(files), directories, NUL).combine_chunks().dictionary_encode()
     found = [licences.of(*place.rsplit("\0", 1)) for place in places.dictionary.to_pylist()]
-    by_evidence = [pa.array([item[part] for item in found], pa.string()).take(places.indices) for part in (0, 1)]
+    by_evidence = [pa.array([item[part] for item in found], pa.large_string()).take(places.indices) for part in (0, 1)]
     told = files["licence"]
     files = _with(files, "licence", pc.coalesce(told, by_evidence[0]))
     files = _with(files, "attribution", pc.if_else(pc.is_valid(told), files["attribution"], by_evidence[1]))
@@ -226,15 +230,15 @@ def assigned(files: pa.Table, permissive: bool) -> pa.Table:
 def _only_permissive(files: pa.Table) -> pa.Table:
     """Drop, of the files that passed so far, those under other licences; the licence is the witness."""
     licence = pc.fill_null(files["licence"], "").combine_chunks().dictionary_encode()
-    refused = pa.array([refusal(value or None) for value in licence.dictionary.to_pylist()], pa.string())
-    late = pc.if_else(pc.is_null(files["reason"]), refused.take(licence.indices), pa.scalar(None, pa.string()))
+    refused = pa.array([refusal(value or None) for value in licence.dictionary.to_pylist()], pa.large_string())
+    late = pc.if_else(pc.is_null(files["reason"]), refused.take(licence.indices), pa.scalar(None, pa.large_string()))
     files = _with(files, "witness", pc.if_else(pc.is_valid(late), files["licence"], files["witness"]))
     return _with(files, "reason", pc.coalesce(files["reason"], late))
 
 
 def _repositories(files: pa.Table) -> pa.ChunkedArray:
     """Source and repository as one name."""
-    return pc.binary_join_element_wise(files["source"], pc.fill_null(files["repo"], ""), "\0")
+    return pc.binary_join_element_wise(files["source"], pc.fill_null(files["repo"], ""), NUL)
 
 
 def _with(files: pa.Table, name: str, column: pa.ChunkedArray | pa.Array) -> pa.Table:

@@ -140,10 +140,10 @@ def read_documents(fs: pafs.FileSystem, path: str) -> Iterator[Document]:
                 yield Document(**row)
 
 
-def write_table(fs: pafs.FileSystem, path: str, table: pa.Table) -> None:
-    """Write a table as one Parquet file."""
+def write_table(fs: pafs.FileSystem, path: str, table: pa.Table, arrow_types: bool = False) -> None:
+    """Write a table as one Parquet file; who reads it finds Arrow's types again, or the plain ones of Parquet."""
     with fs.open_output_stream(path) as out:
-        pq.write_table(table, out, compression="zstd")
+        pq.write_table(table, out, compression="zstd", store_schema=arrow_types)
 
 
 def write_json(fs: pafs.FileSystem, path: str, value: object) -> None:

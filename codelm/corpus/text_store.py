@@ -27,7 +27,7 @@ MAX_WASTE = 4
 """A window of one file is read in one go unless that is more than so many times what is wanted of it."""
 
 BASE = "base/"
-PLACES = pa.schema([("block", pa.string()), ("offset", pa.int64()), ("length", pa.int64())])
+PLACES = pa.schema([("block", pa.large_string()), ("offset", pa.int64()), ("length", pa.int64())])
 """Where texts are: the file's name in the store, and the frame in it. Null for a file that has no text here."""
 
 

@@ -194,8 +194,8 @@ def _write_index(context: Context, files: pa.Table, redacted: pa.Table, store: T
     """
     experiment, fs, workspace = context.experiment, context.run_dir.fs, context.workspace
     fs.create_dir(f"{workspace}/{INDEX}")
-    write_table(fs, f"{workspace}/{FILES_NAME}", files.drop_columns(PLACES.names))
-    write_table(fs, f"{workspace}/{REDACTED_NAME}", redacted)
+    write_table(fs, f"{workspace}/{FILES_NAME}", files.drop_columns(PLACES.names), arrow_types=True)
+    write_table(fs, f"{workspace}/{REDACTED_NAME}", redacted, arrow_types=True)
     texts = first_copies(files).select(["id", "text_bytes", *PLACES.names]).sort_by("id")
     settings = experiment.corpus.near_dedup
     parts = cut(texts, experiment.corpus.shards)

@@ -78,6 +78,7 @@ def report_rows(millions: int = 1) -> None:
 def report_wide(thousands: int = 560) -> None:
     """Rows with paths of 4 kB: beyond 2 GiB Arrow's `string` ends, which 33 million sums of 64 bytes reach too."""
     from codelm.corpus.ledger import VERDICTS, decide
+    from codelm.corpus.licences import assigned
     from codelm.on_ray.corpus_reading import _ordered
 
     fields = pa.schema([field for field in FILES if field.name != "bands"])
@@ -88,7 +89,7 @@ def report_wide(thousands: int = 560) -> None:
         empty = {field.name: pa.nulls(len(ids), field.type) for field in fields}
         columns = {"path": paths, "id": ids, "size": [1] * len(ids), "text_bytes": [1] * len(ids)}
         parts.append(pa.table({**empty, **columns}, schema=fields))
-    ordered = _ordered(pa.concat_tables(parts))
+    ordered = assigned(_ordered(pa.concat_tables(parts)), permissive=False)
     removed = ordered["id"].combine_chunks()[: len(ordered) // 2]
     verdicts = {"id": removed, "cluster": removed, "witness": removed, "similarity": [1.0] * len(removed)}
     decisions = decide(ordered, pa.table(verdicts, schema=VERDICTS))

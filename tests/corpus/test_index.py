@@ -47,7 +47,8 @@ def written(root: Path) -> tuple[TextStore, pa.Table]:
         {"id": key, "text_bytes": len(TEXTS[key]), **dict(zip(PLACES.names, places[key], strict=True))}
         for key in sorted(TEXTS)
     ]
-    return store, pa.Table.from_pylist(rows)
+    types = [("id", pa.large_string()), ("text_bytes", pa.int64()), *PLACES]
+    return store, pa.Table.from_pylist(rows, pa.schema(types))
 
 
 @pytest.mark.parametrize("at_once", [1, 7, 100])
@@ -65,8 +66,8 @@ def test_what_is_taken_over_from_another_index_is_what_is_made_of_texts(
     # Every other text is known from the base, by its set alone.
     store, texts = written(tmp_path / "new")
     store = replace(store, base=(RunDir(str(tmp_path / "base")), str(tmp_path / "base")))
-    old = table.append_column("block", pa.array([BASE + sets_name(0)] * len(table)))
-    files = texts.select(["id", "text_bytes"]).append_column("reason", pa.nulls(len(texts), pa.string()))
+    old = table.append_column("block", pa.array([BASE + sets_name(0)] * len(table), pa.large_string()))
+    files = texts.select(["id", "text_bytes"]).append_column("reason", pa.nulls(len(texts), pa.large_string()))
     from_base = placed(files, old).drop_columns("reason")
     mixed = pa.concat_tables(
         (from_base if row % 2 else texts).select(texts.column_names).slice(row, 1) for row in range(len(texts))
@@ -84,7 +85,7 @@ def test_what_is_taken_over_from_another_index_is_what_is_made_of_texts(
 
 def test_only_what_passed_has_a_place() -> None:
     files = pa.table({"id": ["a", "b", None, "a"], "reason": [None, None, "empty", "other_language"]})
-    texts = pa.table({"id": ["a"], "block": ["x"], "offset": [3], "length": [4]})
+    texts = pa.table({"id": ["a"], "block": pa.array(["x"], pa.large_string()), "offset": [3], "length": [4]})
     assert placed(files, texts)["offset"].to_pylist() == [3, None, None, None]
 
 

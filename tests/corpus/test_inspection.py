@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -15,7 +16,7 @@ from codelm.config import Corpus
 from codelm.corpus.hashing import content_id
 from codelm.corpus.inspection import diff, explained
 from codelm.corpus.ledger import DROPPED
-from codelm.corpus.shards import DOCUMENTS
+from codelm.corpus.shards import DOCUMENTS, write_table
 from codelm.run_dir import Manifest, RunDir
 
 KEPT = "def area(r):\n    return 3.14159 * r * r\n\n\nprint(area(2))\n"
@@ -53,7 +54,7 @@ def run(tmp_path: Path) -> Path:
         {"path": "bytes.py", "reason": "binary"},
     ]
     dropped = [{"source": str(source), "size": 10, **row} for row in dropped]
-    pq.write_table(pa.Table.from_pylist(dropped, DROPPED), workspace / "dropped.parquet")
+    write_table(pafs.LocalFileSystem(), f"{workspace}/dropped.parquet", pa.Table.from_pylist(dropped, DROPPED))
     corpus = Corpus(sources=(str(source),)).model_dump(mode="json")
     run_dir.publish("corpus", Manifest("corpus", {"corpus": corpus, "seed": 0}, {}))
     return tmp_path / "run"

@@ -233,11 +233,12 @@ def table(rows: list[tuple[str, str | None, str, str | None, str | None, str | N
     """Annotations: source, repo, path, licence, what it declares, reason."""
     names = ("source", "repo", "path", "licence", "declares", "reason")
     columns = {
-        name: pa.array(list(values), pa.string()) for name, values in zip(names, zip(*rows, strict=True), strict=True)
+        name: pa.array(list(values), pa.large_string())
+        for name, values in zip(names, zip(*rows, strict=True), strict=True)
     }
     told = ["header" if row[3] else None for row in rows]
     return pa.table(
-        {**columns, "attribution": pa.array(told, pa.string()), "witness": pa.nulls(len(rows), pa.string())}
+        {**columns, "attribution": pa.array(told, pa.large_string()), "witness": pa.nulls(len(rows), pa.large_string())}
     )
 
 
