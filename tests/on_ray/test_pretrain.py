@@ -1,10 +1,9 @@
 import json
 import math
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +27,12 @@ from codelm.run_dir import Manifest, RunDir
 from codelm.tokenization import bpe
 from codelm.tracking import TrackedRun
 from codelm.training.checkpoint import Progress, write_part
+from codelm.training.curve import from_lines
 from codelm.training.state import Piece
-from tests.on_ray import killing
+from tests.on_ray import killing, without_ray
 from tests.training.packed import write_packed
 
+pytestmark = pytest.mark.timeout(900)
 MakeExperiment = Callable[..., Experiment]
 
 RECIPE = {
@@ -63,9 +64,17 @@ def with_inputs(experiment: Experiment) -> Experiment:
 
 @dataclass(frozen=True)
 class Trained:
+    """A run in which a worker was killed at step 7 and Ray Train's controller at step 10.
+
+    Attributes:
+        printed: what the terminal showed.
+        uninterrupted: the same by two plain processes (`without_ray.trained`).
+    """
+
     experiment: Experiment
     manifest: Manifest
     printed: str
+    uninterrupted: dict[str, Any]
 
     @property
     def directory(self) -> Path:
@@ -74,7 +83,7 @@ class Trained:
 
 @pytest.fixture(scope="module")
 def trained(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """An uninterrupted run, by the whole path of a stage, in a process of its own standard error."""
+    """By the whole path of a stage; starting Ray Train's workers is what takes time, so that one run shows it all."""
     root = tmp_path_factory.mktemp("trained")
     tree = {
         "name": "trained",
@@ -87,13 +96,24 @@ def trained(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Trai
         "training": RECIPE,
     }
     experiment = with_inputs(config.parse(tree, "the test's"))
-    with (root / "stderr").open("w") as out:
-        standard_error, sys.stderr = sys.stderr, out
+    uninterrupted = without_ray.trained(experiment, root)
+    open_run = stage.open_run
+
+    def open_killing_run(*arguments: Any) -> TrackedRun:
+        run = open_run(*arguments)
+        return killing.KillingRun(run.uri, run.run_id, ((7, killing.WORKER), (10, killing.CONTROLLER)), str(root))
+
+    ray.cloudpickle.register_pickle_by_value(killing)
+    with (root / "stderr").open("w") as out, pytest.MonkeyPatch.context() as patched:
+        patched.setattr(stage, "open_run", open_killing_run)
+        patched.setattr(sys, "stderr", out)
         try:
             manifest = run_stage(STAGE, experiment, RunDir(experiment.run_dir))
         finally:
-            sys.stderr = standard_error
-    return Trained(experiment, manifest, (root / "stderr").read_text())
+            ray.cloudpickle.unregister_pickle_by_value(killing)
+    assert (root / "step-7").exists()
+    assert (root / "step-10").exists()
+    return Trained(experiment, manifest, (root / "stderr").read_text(), uninterrupted)
 
 
 def elsewhere(trained: Trained, root: Path, name: str) -> Experiment:
@@ -150,51 +170,42 @@ def test_mlflow_has_the_curve_by_step(trained: Trained) -> None:
 def test_the_terminal_shows_codelms_lines_alone(trained: Trained) -> None:
     lines = trained.printed.splitlines()
     assert all(line.lstrip().startswith("pretrain") for line in lines), lines
-    assert sum("validation loss" in line for line in lines) == 3
+    assert len({line for line in lines if "validation loss" in line}) == 3
     assert any("deepspeed, fp32, 2 workers on cpu" in line for line in lines)
+    assert any("going on from step 4" in line for line in lines)
+    assert sum("Ray Train's controller was lost" in line for line in lines) == 1
 
 
 def test_ctrl_c_is_still_pythons(trained: Trained) -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_a_killed_worker_is_restarted_and_the_result_is_the_same(
-    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    experiment, done = elsewhere(trained, tmp_path, "run"), tmp_path / "done"
-    open_run = stage.open_run
+def test_a_killed_worker_and_a_killed_controller_change_no_bit_of_the_result(trained: Trained) -> None:
+    wanted = trained.uninterrupted
+    assert trained.manifest.metrics["samples_sha256"] == wanted["samples"]
+    assert from_lines((trained.directory / "curve.jsonl").read_text()) == wanted["curve"]
+    weights = load_file(trained.directory / "weights.safetensors")
+    assert weights.keys() == wanted["weights"].keys()
+    for name, weight in wanted["weights"].items():
+        assert np.array_equal(weights[name], weight.numpy()), name
 
-    def open_killing_run(*arguments: str) -> TrackedRun:
-        run = open_run(*arguments)
-        return killing.KillingRun(run.uri, run.run_id, 7, 0, str(done))
 
-    monkeypatch.setattr("codelm.on_ray.stage.open_run", open_killing_run)
-    ray.cloudpickle.register_pickle_by_value(killing)
-    try:
-        manifest = run_stage(STAGE, experiment, RunDir(experiment.run_dir))
-    finally:
-        ray.cloudpickle.unregister_pickle_by_value(killing)
-    assert done.exists()
-    assert manifest.files == trained.manifest.files
-    assert manifest.metrics == trained.manifest.metrics
+def test_an_interrupted_run_is_one_run_in_mlflow(trained: Trained) -> None:
+    client = MlflowClient(tracking_uri=f"sqlite:///{trained.experiment.run_dir}/mlflow.db")
+    experiment = client.get_experiment_by_name("trained")
+    assert experiment is not None
+    [run] = client.search_runs([experiment.experiment_id])
+    assert (run.info.run_id, run.info.status) == (trained.manifest.facts["mlflow_run"], "FINISHED")
 
 
 def test_a_rerun_with_more_workers_goes_on_from_the_last_whole_checkpoint(
     trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One worker until the driver is killed, its last checkpoint damaged; then two workers."""
-    experiment, done = elsewhere(trained, tmp_path, "run"), tmp_path / "done"
-    path = tmp_path / "experiment.yaml"
-    path.write_text(config.to_yaml(experiment))
-    killed = subprocess.run(
-        [sys.executable, "-m", "tests.on_ray.killing", str(path), "10", str(done), "training.workers=1"],
-        capture_output=True,
-        timeout=280,
-        check=False,
-    )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
-    assert done.exists()
+    """One worker until Ctrl-C, its last checkpoint damaged; then two workers, of another engine."""
+    experiment = elsewhere(trained, tmp_path, "run")
     run_dir = RunDir(experiment.run_dir)
+    with pytest.raises(KeyboardInterrupt):
+        run_stage(replace(STAGE, run=without_ray.interrupted), experiment, run_dir)
     assert run_dir.manifest("pretrain") is None
     other = experiment.model_copy(update={"seed": 1})
     with pytest.raises(
