@@ -26,6 +26,7 @@ from codelm.tracking import open_run
 from codelm.training.checkpoint import Progress
 from codelm.training.data import PackedData, PackedSamples, open_packed
 from codelm.training.order import Integers
+from tests.system.nodes import free_ports
 from tests.training.packed import write_packed
 
 STEPS, CHECKPOINT_EVERY, BATCH = 24, 4, 8
@@ -117,7 +118,9 @@ def main() -> None:
         workspace = run_dir.workspace("pretrain")
         tracked = open_run(f"sqlite:///{name}/mlflow.db", "elastic", "pretrain", None)
         told: dict[str, Any] = {}
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": True})
+        [port] = free_ports(1)
+        head = {"num_cpus": 1, "include_dashboard": True, "dashboard_port": port}
+        cluster = Cluster(initialize_head=True, head_node_args=head)
         ray.init(address=cluster.address, logging_level="ERROR", log_to_driver=False)
 
         def train() -> None:
