@@ -97,6 +97,7 @@ def fit(
     stage: str,
     keep_best: bool = False,
     start: str | None = None,
+    group_note: str | None = None,
 ) -> dict[str, Any]:
     """Train with Ray Train by `experiment.training`, going on from the workspace's last complete checkpoint.
 
@@ -109,6 +110,7 @@ def fit(
         stage: whose work it is, for the terminal.
         keep_best: write the weights with the lowest validation loss, rather than the last.
         start: a checkpoint to begin with where the workspace has none.
+        group_note: a file that the workers leave word in of their placement group.
 
     Returns:
         What rank 0 told (`codelm.on_ray.pretrain_worker.train`).
@@ -138,7 +140,9 @@ def fit(
 
         def attempt() -> dict[str, Any]:
             _delete_attempts(fs, root, training.keep_checkpoints)
-            assignment = Assignment(experiment, run_dir, workspace, accelerator, start, prepare, keep_best, began)
+            assignment = Assignment(
+                experiment, run_dir, workspace, accelerator, start, prepare, keep_best, began, group_note
+            )
             trainer = make_trainer(
                 train,
                 train_loop_config={"assignment": assignment, "tracked": tracked, "board": progress},

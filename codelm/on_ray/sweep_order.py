@@ -13,6 +13,9 @@ TUNE = "tune"
 RECORD, NOTE = "trial.json", "note.json"
 """In a trial's directory: what it reported at its end, and what has to be known to go on with it."""
 
+ACTOR, GROUP = "actor", "placement_group"
+"""In a trial's directory: the ids of its process, and of what is reserved for its workers."""
+
 
 @dataclass(frozen=True)
 class Order:

@@ -15,6 +15,7 @@ from ray.tune.search.optuna import OptunaSearch
 
 from codelm.config.sweep import Dimension, Sweep
 from codelm.on_ray.sweep_order import NOTE, RECORD, TUNE, Order, steps_of
+from codelm.on_ray.sweep_release import Releaser, release_all
 from codelm.on_ray.sweep_trial import trial
 from codelm.run_dir import read_json
 from codelm.tracking import TrackedRun
@@ -69,6 +70,7 @@ def search(order: Order, section: Sweep, at_once: int, tell: Tell) -> list[Trial
         )
     grid = tuner.fit()
     found = [_known(grid[place], order) for place in range(len(grid))]
+    release_all(order, [known.name for known in found])
     for known in found:  # those of an interrupted sweep may have been left as they were
         end_run(order, known.name, known.state == "failed")
     return sorted(found, key=lambda trial: trial.name)
@@ -127,9 +129,14 @@ class Narrator(Callback):
 
     def __init__(self, tell: Tell, order: Order) -> None:
         self._tell, self._order = tell, order
+        self._releaser = Releaser(order)
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """See `ray.tune.Callback`, as for the others: called many times a second."""
+        self._releaser.look(trials)
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """See `ray.tune.Callback`, as for the others."""
+        """A trial begins, or goes on."""
         self._tell(f"trial {trial.trial_id}: {shown(trial.config)}")
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:

@@ -24,7 +24,8 @@ from codelm.errors import UserError
 from codelm.on_ray import evaluate, finetune, pretrain
 from codelm.on_ray.stage import run_stage
 from codelm.on_ray.sweep_adoption import adopted, report
-from codelm.on_ray.sweep_order import NOTE, RECORD, Order, steps_of
+from codelm.on_ray.sweep_order import GROUP, NOTE, RECORD, Order, steps_of
+from codelm.on_ray.sweep_release import note_actor
 from codelm.run_dir import DIRECTORIES, Manifest, RunDir, read_json, staged, write_whole
 from codelm.tracking import TrackedRun, open_run
 from codelm.training.curve import Point, validations
@@ -53,6 +54,7 @@ def trial(config: dict[str, Any], order: Order) -> None:
     name = tune.get_context().get_trial_id()
     fs, directory = order.run_dir.fs, order.directory(name)
     fs.create_dir(directory, recursive=True)
+    note_actor(order, name)
     finished = read_json(fs, f"{directory}/{RECORD}")
     if finished is not None and not order.shares_checkpoints:
         tune.report({**finished["reported"], "done": True})
@@ -86,13 +88,13 @@ def _trained(config: dict[str, Any], order: Order, name: str, run: TrackedRun) -
     start = adopted(order, name, config, run)
     queue = Queue(actor_options={"num_cpus": 0})
     reporting = ReportingRun(run.uri, run.run_id, queue)
+    options: dict[str, Any] = {"start": start, "group_note": f"{directory}/{GROUP}"}
 
-    def train() -> tuple[dict[str, Any], Any]:
+    def train() -> dict[str, Any]:
         if order.target == "finetune":
-            return finetune.train(experiment, order.run_dir, directory, reporting, start=start)
+            return finetune.train(experiment, order.run_dir, directory, reporting, **options)[0]
         corpus = pretrain.corpus_of(experiment)
-        told = pretrain.fit(experiment, order.run_dir, directory, corpus, reporting, stage="pretrain", start=start)
-        return told, experiment.training
+        return pretrain.fit(experiment, order.run_dir, directory, corpus, reporting, stage="pretrain", **options)
 
     steps = steps_of(experiment, order)
     with ThreadPoolExecutor(1) as pool:
@@ -105,7 +107,7 @@ def _trained(config: dict[str, Any], order: Order, name: str, run: TrackedRun) -
             if point["step"] >= steps:
                 continue  # told below, when all is done: a scheduler might end the trial before that
             report({**point, "percent": 100 * point["step"] / steps}, order, name)
-    told, _ = future.result()
+    told = future.result()
     loss = told["best"]["validation_loss"] if told["best"] else _last_loss(told)
     reported = {"validation_loss": loss, "step": steps, "percent": 100.0}
     if order.metric != "validation_loss":
