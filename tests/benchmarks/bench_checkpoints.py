@@ -1,7 +1,7 @@
 """What training waits for checkpoints: `python -m tests.benchmarks.bench_checkpoints [ENGINE]`.
 
-`codelm pretrain` with two workers on a model of about 5 million parameters: 40 steps of 4,096 tokens with a checkpoint
-(weights and both moments, 60 MB) every 10, which is much more often than anybody wants.
+`codelm pretrain` with two workers on a model of about 5 million parameters: 24 steps of 4,096 tokens with a checkpoint
+(weights and both moments, 60 MB) every 6, which is much more often than anybody wants.
 """
 
 import json
@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.benchmarks.bench_start import experiment
 
 MODEL = {"hidden_size": 256, "layers": 6, "heads": 4, "intermediate_size": 704, "max_positions": 512}
-TRAINING = {"steps": 40, "checkpoint_every": 10, "validate_every": 40, "batch_size": 8, "micro_batch_size": 4}
+TRAINING = {"steps": 24, "checkpoint_every": 6, "validate_every": 24, "batch_size": 8, "micro_batch_size": 4}
 
 
 def main(engine: str) -> None:

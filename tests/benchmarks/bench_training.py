@@ -124,6 +124,7 @@ def compare(mode: str) -> None:
     workers, names, pairs = MODES[mode]
     rounds = int(os.environ.get("BENCH_ROUNDS", ROUNDS))
     contenders: dict[str, Contender] = {}
+    precision, peak = resolve_precision("auto", "cpu"), 0.0
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # nobody else would end who is stopped
     with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as scratch:
         try:
@@ -133,6 +134,7 @@ def compare(mode: str) -> None:
                 for name in order.sample(names, len(names)):
                     with awake(contenders[name]):
                         contenders[name].segment()
+                peak = max(peak, peak_flops(torch.device("cpu"), precision)[0])
                 last = ", ".join(f"{contender.seconds[-1]:.2f}" for contender in contenders.values())
                 print(f"seconds of a step: {last}", file=sys.stderr, flush=True)
         except KeyboardInterrupt:
@@ -143,14 +145,18 @@ def compare(mode: str) -> None:
     if min(len(contender.seconds) for contender in contenders.values()) < WARM_UP + 2:
         sys.exit("too few rounds to tell")
     seconds = {name: contender.seconds[WARM_UP:] for name, contender in contenders.items()}
-    report(mode, workers, seconds, pairs)
+    report(workers, seconds, pairs, precision, peak)
 
 
-def report(mode: str, workers: int, seconds: dict[str, list[float]], pairs: list[tuple[str, str, float]]) -> None:
+def report(
+    workers: int,
+    seconds: dict[str, list[float]],
+    pairs: list[tuple[str, str, float]],
+    precision: str,
+    peak: float,
+) -> None:
     shape = model_config(Model.model_validate(SHAPE), VOCABULARY)
-    precision = resolve_precision("auto", "cpu")
     flops = flops_per_token(count_parameters(shape), shape.num_hidden_layers, shape.hidden_size, LENGTH)
-    peak, _ = peak_flops(torch.device("cpu"), precision)
     how = "compiled" if COMPILED in os.environ else "not compiled"
     print(
         f"{count_parameters(shape):,} parameters, {BATCH} x {LENGTH} tokens a step, {precision}, {how}, {workers} proc."
