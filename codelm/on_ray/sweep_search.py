@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +130,10 @@ class Narrator(Callback):
 
     def __init__(self, tell: Tell, order: Order) -> None:
         self._tell, self._order = tell, order
-        self._releaser = Releaser(order)
+
+    @cached_property
+    def _releaser(self) -> Releaser:
+        return Releaser(self._order)
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """See `ray.tune.Callback`, as for the others: called many times a second."""
