@@ -42,6 +42,13 @@ OTHERS: dict[str, tuple[Training, Precision]] = {
     )
     for engine in ("torch", "deepspeed")
     for optimizer in ("adafactor", "muon")
+} | {
+    # DeepSpeed offloads on CPUs too, from one place in memory to another; what reads and fills its state is the same.
+    f"zero{stage}-offloaded": (
+        Training(engine="deepspeed", zero_stage=stage, offload_optimizer=True, workers=2, **SHORT),
+        "fp32",
+    )
+    for stage in (1, 3)
 }
 
 
@@ -116,10 +123,21 @@ def test_bf16_follows_float32(root: Path, single: dict[str, Any], name: str) -> 
     assert {weight.dtype for weight in result["weights"].values()} == {torch.float32}
 
 
+@pytest.fixture(scope="module")
+def single_by_optimizer(root: Path, data: Path) -> dict[str, dict[str, Any]]:
+    """One process of plain torch with each optimizer."""
+    alone = SHORT | {"micro_batch_size": SHORT["batch_size"]}
+    return {
+        name: run_engine(Training(engine="torch", **(alone | {"optimizer": name})), data, root / "alone")
+        for name in ("adamw", "adafactor", "muon")
+    }
+
+
 @pytest.mark.parametrize("name", OTHERS)
-def test_other_optimizers_have_the_losses_of_one_process(root: Path, data: Path, name: str) -> None:
-    alone = SHORT | {"micro_batch_size": SHORT["batch_size"], "optimizer": OTHERS[name][0].optimizer}
-    reference = run_engine(Training(engine="torch", **alone), data, root / "alone")
+def test_other_optimizers_and_an_offloaded_one_have_the_losses_of_one_process(
+    root: Path, single_by_optimizer: dict[str, dict[str, Any]], name: str
+) -> None:
+    reference = single_by_optimizer[OTHERS[name][0].optimizer]
     assert losses(read(root / f"{name}.pt"), "train_loss") == pytest.approx(losses(reference, "train_loss"), abs=1e-4)
 
 
