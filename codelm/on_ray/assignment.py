@@ -6,12 +6,11 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-import ray
-
 from codelm.config import Experiment
 from codelm.errors import UserError
 from codelm.on_ray.stopwatch import Stopwatch
-from codelm.run_dir import RunDir, write_whole
+from codelm.on_ray.worker_groups import note_group
+from codelm.run_dir import RunDir
 
 CHECKPOINTS = "checkpoints"
 """Where the attempts at a training have their checkpoints, in its workspace."""
@@ -33,7 +32,8 @@ class Assignment:
         prepare: `module:function` of what is trained on what: `Assignment -> Work`.
         keep_best: the weights with the lowest validation loss are the result, rather than the last.
         began: when the driver asked for workers, in seconds since 1970.
-        group_note: a file to leave word in of the workers' placement group, in terms of `run_dir.fs`.
+        group_note: a file to leave word in of the workers' placement group (`worker_groups`), in terms of
+            `run_dir.fs`.
     """
 
     experiment: Experiment
@@ -44,7 +44,7 @@ class Assignment:
     prepare: str
     keep_best: bool
     began: float
-    group_note: str | None = None
+    group_note: str
 
 
 def train(loop_config: dict[str, Any]) -> dict[str, Any]:
@@ -57,8 +57,7 @@ def train(loop_config: dict[str, Any]) -> dict[str, Any]:
         The curve and figures; or only `error`, for what a restart would not mend.
     """
     assignment = loop_config["assignment"]
-    if assignment.group_note is not None:
-        _leave_word_of_the_group(assignment, assignment.group_note)
+    note_group(assignment.run_dir.fs, assignment.group_note)
     watch = Stopwatch(time.time() - assignment.began)
     watch.lap("ray_train")
     from codelm.on_ray import pretrain_worker
@@ -68,11 +67,3 @@ def train(loop_config: dict[str, Any]) -> dict[str, Any]:
         return pretrain_worker.train(assignment, loop_config["tracked"], loop_config["board"], watch)
     except UserError as error:
         return {"error": str(error), "samples": getattr(error, "samples", [])}
-
-
-def _leave_word_of_the_group(assignment: Assignment, path: str) -> None:
-    from ray.train import get_context
-
-    group = ray.util.get_current_placement_group()
-    if group is not None and get_context().get_world_rank() == 0:
-        write_whole(assignment.run_dir.fs, path, group.id.hex())

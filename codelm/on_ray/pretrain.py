@@ -25,6 +25,7 @@ from codelm.on_ray.assignment import Assignment, train
 from codelm.on_ray.devices import check_resources, refuse_offload, resolve_accelerator, scaling, tell_of_a_wait
 from codelm.on_ray.progress import board
 from codelm.on_ray.stage import Context, Outcome, Stage
+from codelm.on_ray.worker_groups import free_group
 from codelm.records import SPECIAL_TOKENS
 from codelm.run_dir import RunDir
 from codelm.tokenization import bpe
@@ -131,6 +132,7 @@ def fit(
     refuse_offload(training, accelerator, "training")
     tell_of_a_wait(stage, training.workers, accelerator)
     root = f"{workspace}/{CHECKPOINTS}"
+    note = group_note or f"{workspace}/placement_group"
     for variable, value in RAY_TRAIN.items():
         os.environ.setdefault(variable, value)
     if len(ray.nodes()) == 1:  # nobody takes away the driver's own machine: an actor less to start
@@ -140,9 +142,7 @@ def fit(
 
         def attempt() -> dict[str, Any]:
             _delete_attempts(fs, root, training.keep_checkpoints)
-            assignment = Assignment(
-                experiment, run_dir, workspace, accelerator, start, prepare, keep_best, began, group_note
-            )
+            assignment = Assignment(experiment, run_dir, workspace, accelerator, start, prepare, keep_best, began, note)
             trainer = make_trainer(
                 train,
                 train_loop_config={"assignment": assignment, "tracked": tracked, "board": progress},
@@ -162,19 +162,24 @@ def fit(
             told: dict[str, Any] = _outside_the_main_thread(trainer.fit).return_value
             return told
 
-        told = _in_spite_of_lost_controllers(attempt, stage, training.max_failures)
+        told = _in_spite_of_lost_controllers(attempt, lambda: free_group(fs, note), stage, training.max_failures)
+        if group_note is None:
+            fs.delete_file(note)
     if "error" in told:
         raise Diverged(told["error"], told["samples"]) if told["samples"] else UserError(told["error"])
     return told
 
 
-def _in_spite_of_lost_controllers(attempt: Callable[[], dict[str, Any]], stage: str, failures: int) -> dict[str, Any]:
-    """Try again where Ray Train's controller is lost, which restarts lost workers, but nobody it."""
+def _in_spite_of_lost_controllers(
+    attempt: Callable[[], dict[str, Any]], free: Callable[[], None], stage: str, failures: int
+) -> dict[str, Any]:
+    """Try again where Ray Train's controller is lost, which restarts lost workers, but nobody it; free its workers."""
     for _ in range(failures):
         try:
             return attempt()
         except RayActorError:
             say(stage, "Ray Train's controller was lost; going on from the last checkpoint")
+            free()
     return attempt()
 
 

@@ -1,22 +1,17 @@
-"""What a trial that was stopped leaves behind: its process is ended, and the workers of Ray Train hold their CPUs on.
-
-Ray Train has a cleaner for that, an actor that asks the dashboard whether the training is still there. Where the
-dashboard does not answer in time, as on a busy machine, the cleaner gives up, and the workers would stay for good. So
-the sweep's driver looks itself, and asks Ray's control store.
+"""What a trial that was stopped leaves behind: its process is ended, and the workers of Ray Train hold their CPUs on
+(`worker_groups`). So the sweep's driver looks itself, and asks Ray's control store.
 """
 
 import time
 from collections.abc import Iterable
 from typing import Any
 
-import pyarrow.fs as pafs
 import ray
 from ray._private.state import actors
-from ray._raylet import PlacementGroupID
-from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from codelm.console import say
 from codelm.on_ray.sweep_order import ACTOR, GROUP, Order
+from codelm.on_ray.worker_groups import free_group, read_note
 from codelm.run_dir import write_whole
 
 PATIENCE_SECONDS, POLL_SECONDS = 30.0, 0.2
@@ -73,19 +68,10 @@ def release(order: Order, name: str) -> bool:
         Whether there is nothing left; if not, the trial's own process has not ended yet.
     """
     fs, directory = order.run_dir.fs, order.directory(name)
-    group, actor = _read(fs, f"{directory}/{GROUP}"), _read(fs, f"{directory}/{ACTOR}")
-    if not group:
+    actor = read_note(fs, f"{directory}/{ACTOR}")
+    if not read_note(fs, f"{directory}/{GROUP}"):
         return True
     if actor and actors(actor).get("State", "DEAD") != "DEAD":  # it would have the workers started again
         return False
-    remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(group))))
-    fs.delete_file(f"{directory}/{GROUP}")
+    free_group(fs, f"{directory}/{GROUP}")
     return True
-
-
-def _read(fs: pafs.FileSystem, path: str) -> str | None:
-    try:
-        with fs.open_input_stream(path) as source:
-            return bytes(source.read()).decode()
-    except FileNotFoundError:
-        return None

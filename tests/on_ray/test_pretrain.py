@@ -14,6 +14,7 @@ import ray
 import torch
 from mlflow.tracking import MlflowClient
 from ray.exceptions import RayActorError
+from ray.util import placement_group_table
 from safetensors.numpy import load_file
 
 from codelm import config
@@ -172,7 +173,7 @@ def test_the_terminal_shows_codelms_lines_alone(trained: Trained) -> None:
     assert all(line.lstrip().startswith("pretrain") for line in lines), lines
     assert len({line for line in lines if "validation loss" in line}) == 3
     assert any("deepspeed, fp32, 2 workers on cpu" in line for line in lines)
-    assert any("going on from step 4" in line for line in lines)
+    assert any("going on from step " in line for line in lines)  # 4 or 8: as far as it was written by then
     assert sum("Ray Train's controller was lost" in line for line in lines) == 1
 
 
@@ -188,6 +189,9 @@ def test_a_killed_worker_and_a_killed_controller_change_no_bit_of_the_result(tra
     assert weights.keys() == wanted["weights"].keys()
     for name, weight in wanted["weights"].items():
         assert np.array_equal(weights[name], weight.numpy()), name
+    # The lost controller's workers hold no CPUs: what asks for all of them would wait for good.
+    assert {group["state"] for group in placement_group_table().values()} == {"REMOVED"}
+    assert not list(trained.directory.glob("placement_group*"))
 
 
 def test_an_interrupted_run_is_one_run_in_mlflow(trained: Trained) -> None:
@@ -255,9 +259,15 @@ def test_lost_controllers_are_replaced_no_more_often_than_the_config_says() -> N
 
         return attempt
 
-    assert pretrain._in_spite_of_lost_controllers(after(2), "pretrain", 2) == {"done": True}
+    freed: list[None] = []
+
+    def free() -> None:
+        freed.append(None)
+
+    assert pretrain._in_spite_of_lost_controllers(after(2), free, "pretrain", 2) == {"done": True}
+    assert len(freed) == 2
     with pytest.raises(RayActorError):
-        pretrain._in_spite_of_lost_controllers(after(3), "pretrain", 2)
+        pretrain._in_spite_of_lost_controllers(after(3), free, "pretrain", 2)
 
 
 def test_keys_that_leave_the_result_alone_are_not_in_the_fingerprint(make_experiment: MakeExperiment) -> None:
