@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -132,7 +133,7 @@ def fit(
     refuse_offload(training, accelerator, "training")
     tell_of_a_wait(stage, training.workers, accelerator)
     root = f"{workspace}/{CHECKPOINTS}"
-    note = group_note or f"{workspace}/placement_group"
+    note = group_note or f"{workspace}/placement_group.json"
     for variable, value in RAY_TRAIN.items():
         os.environ.setdefault(variable, value)
     if len(ray.nodes()) == 1:  # nobody takes away the driver's own machine: an actor less to start
@@ -162,9 +163,9 @@ def fit(
             told: dict[str, Any] = _outside_the_main_thread(trainer.fit).return_value
             return told
 
-        told = _in_spite_of_lost_controllers(attempt, lambda: free_group(fs, note), stage, training.max_failures)
-        if group_note is None:
-            fs.delete_file(note)
+        free = partial(free_group, fs, note)
+        told = _in_spite_of_lost_controllers(attempt, free, stage, training.max_failures)
+        free()
     if "error" in told:
         raise Diverged(told["error"], told["samples"]) if told["samples"] else UserError(told["error"])
     return told

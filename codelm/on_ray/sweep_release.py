@@ -2,17 +2,19 @@
 (`worker_groups`). So the sweep's driver looks itself, and asks Ray's control store.
 """
 
+import json
 import time
 from collections.abc import Iterable
 from typing import Any
 
+import pyarrow.fs as pafs
 import ray
 from ray._private.state import actors
 
 from codelm.console import say
 from codelm.on_ray.sweep_order import ACTOR, GROUP, Order
-from codelm.on_ray.worker_groups import free_group, read_note
-from codelm.run_dir import write_whole
+from codelm.on_ray.worker_groups import free_group
+from codelm.run_dir import read_json, write_whole
 
 PATIENCE_SECONDS, POLL_SECONDS = 30.0, 0.2
 
@@ -53,8 +55,8 @@ def release_all(order: Order, names: Iterable[str]) -> None:
 
 def note_actor(order: Order, name: str) -> None:
     """Leave word of the process that a trial runs in. It calls this itself."""
-    directory = order.directory(name)
-    write_whole(order.run_dir.fs, f"{directory}/{ACTOR}", ray.get_runtime_context().get_actor_id() or "")
+    note = {"actor": ray.get_runtime_context().get_actor_id()}
+    write_whole(order.run_dir.fs, f"{order.directory(name)}/{ACTOR}", json.dumps(note))
 
 
 def release(order: Order, name: str) -> bool:
@@ -68,10 +70,11 @@ def release(order: Order, name: str) -> bool:
         Whether there is nothing left; if not, the trial's own process has not ended yet.
     """
     fs, directory = order.run_dir.fs, order.directory(name)
-    actor = read_note(fs, f"{directory}/{ACTOR}")
-    if not read_note(fs, f"{directory}/{GROUP}"):
+    if fs.get_file_info(f"{directory}/{GROUP}").type == pafs.FileType.NotFound:
         return True
-    if actor and actors(actor).get("State", "DEAD") != "DEAD":  # it would have the workers started again
+    note = read_json(fs, f"{directory}/{ACTOR}")
+    # Alive, it would have the workers started again.
+    if note is not None and note["actor"] and actors(note["actor"]).get("State", "DEAD") != "DEAD":
         return False
     free_group(fs, f"{directory}/{GROUP}")
     return True

@@ -3,7 +3,6 @@
 import logging
 import os
 from collections.abc import Callable
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -129,11 +128,7 @@ class Narrator(Callback):
     """Tells on the terminal which trials begin and end, and ends the MLflow runs of those that are stopped."""
 
     def __init__(self, tell: Tell, order: Order) -> None:
-        self._tell, self._order = tell, order
-
-    @cached_property
-    def _releaser(self) -> Releaser:
-        return Releaser(self._order)
+        self._tell, self._order, self._releaser = tell, order, Releaser(order)
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """See `ray.tune.Callback`, as for the others: called many times a second."""

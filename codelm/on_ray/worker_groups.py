@@ -5,12 +5,14 @@ dashboard does not answer in time, as on a busy machine, the cleaner gives up. S
 placement group, and who knows that the controller is gone removes it.
 """
 
+import json
+
 import pyarrow.fs as pafs
 import ray
 from ray._raylet import PlacementGroupID
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
-from codelm.run_dir import write_whole
+from codelm.run_dir import read_json, write_whole
 
 
 def note_group(fs: pafs.FileSystem, path: str) -> None:
@@ -19,21 +21,12 @@ def note_group(fs: pafs.FileSystem, path: str) -> None:
 
     group = ray.util.get_current_placement_group()
     if group is not None and get_context().get_world_rank() == 0:
-        write_whole(fs, path, group.id.hex())
+        write_whole(fs, path, json.dumps({"group": group.id.hex()}))
 
 
 def free_group(fs: pafs.FileSystem, path: str) -> None:
     """Remove the workers that there is word of, and what is reserved for them; nothing where there is no word."""
-    group = read_note(fs, path)
-    if group:
-        remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(group))))
+    note = read_json(fs, path)
+    if note is not None:
+        remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(note["group"]))))
         fs.delete_file(path)
-
-
-def read_note(fs: pafs.FileSystem, path: str) -> str | None:
-    """What a note says; None where there is none."""
-    try:
-        with fs.open_input_stream(path) as source:
-            return bytes(source.read()).decode()
-    except FileNotFoundError:
-        return None

@@ -17,7 +17,6 @@ from ray.exceptions import RayActorError
 from ray.util import placement_group_table
 from safetensors.numpy import load_file
 
-from codelm import config
 from codelm.config import Experiment
 from codelm.errors import UserError
 from codelm.on_ray import devices, pretrain, stage
@@ -31,7 +30,7 @@ from codelm.training.checkpoint import Progress, write_part
 from codelm.training.curve import from_lines
 from codelm.training.state import Piece
 from tests.on_ray import killing, without_ray
-from tests.training.packed import write_packed
+from tests.training.packed import tiny_experiment, write_packed
 
 pytestmark = pytest.mark.timeout(900)
 MakeExperiment = Callable[..., Experiment]
@@ -86,17 +85,7 @@ class Trained:
 def trained(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """By the whole path of a stage; starting Ray Train's workers is what takes time, so that one run shows it all."""
     root = tmp_path_factory.mktemp("trained")
-    tree = {
-        "name": "trained",
-        "run_dir": str(root / "run"),
-        "accelerator": "cpu",
-        "corpus": {"sources": [str(root)]},
-        "tokenizer": {"vocab_size": 512},
-        "data": {"sequence_length": 64},
-        "model": {"hidden_size": 64, "layers": 2, "heads": 4, "intermediate_size": 128, "max_positions": 64},
-        "training": RECIPE,
-    }
-    experiment = with_inputs(config.parse(tree, "the test's"))
+    experiment = with_inputs(tiny_experiment("trained", root, RECIPE))
     uninterrupted = without_ray.trained(experiment, root)
     open_run = stage.open_run
 

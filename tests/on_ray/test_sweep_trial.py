@@ -1,5 +1,6 @@
 """What a trial of a sweep does beside its training."""
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from codelm.config import Experiment
-from codelm.on_ray.sweep_order import Order
+from codelm.on_ray.sweep_order import GROUP, Order
 from codelm.on_ray.sweep_release import Releaser, note_actor, release
 from codelm.on_ray.sweep_trial import outside
 from codelm.run_dir import RunDir
@@ -69,15 +70,15 @@ def test_what_an_ended_trial_has_reserved_is_freed(
     (tmp_path / "trials" / "a").mkdir(parents=True)
     assert release(order, "a"), "it has reserved nothing yet"
     trial: Any = Ended.remote()
-    note = tmp_path / "trials" / "a" / "placement_group"
-    note.write_text(ray.get(trial.reserve.remote(order)))
+    note = tmp_path / "trials" / "a" / GROUP
+    group = ray.get(trial.reserve.remote(order))
+    note.write_text(json.dumps({"group": group}))
     releaser = Releaser(order)
     releaser.look([Told("RUNNING")])
     releaser.look([Told("TERMINATED")])  # its process is there still, and would have the workers started again
     assert note.exists()
     table = ray.util.placement_group_table
-    assert table()[note.read_text()]["state"] == "CREATED"
-    group = note.read_text()
+    assert table()[group]["state"] == "CREATED"
     ray.kill(trial)
     deadline = time.monotonic() + 5
     while note.exists() or table()[group]["state"] != "REMOVED":

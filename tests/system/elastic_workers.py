@@ -16,7 +16,6 @@ import torch.distributed as dist
 from ray.cluster_utils import Cluster
 from torch import Tensor
 
-from codelm import config
 from codelm.config import Experiment
 from codelm.on_ray import pretrain
 from codelm.on_ray.assignment import Assignment
@@ -27,7 +26,7 @@ from codelm.training.checkpoint import Progress
 from codelm.training.data import PackedData, PackedSamples, open_packed
 from codelm.training.order import Integers
 from tests.system.nodes import free_ports
-from tests.training.packed import write_packed
+from tests.training.packed import tiny_experiment, write_packed
 
 STEPS, CHECKPOINT_EVERY, BATCH = 24, 4, 8
 ALONE_AT, TOGETHER_AT = 7, 15
@@ -78,19 +77,7 @@ def waiting_corpus(assignment: Assignment) -> Work:
 def experiment(root: Path) -> Experiment:
     training = {"workers": 2, "min_workers": 1, "steps": STEPS, "batch_size": BATCH, "micro_batch_size": 2}
     every = {"checkpoint_every": CHECKPOINT_EVERY, "log_every": 1, "validate_every": STEPS, "validation_sequences": 4}
-    return config.parse(
-        {
-            "name": "elastic",
-            "run_dir": str(root / "run"),
-            "accelerator": "cpu",
-            "corpus": {"sources": [str(root)]},
-            "tokenizer": {"vocab_size": 512},
-            "data": {"sequence_length": 64},
-            "model": {"hidden_size": 64, "layers": 2, "heads": 4, "intermediate_size": 128, "max_positions": 64},
-            "training": {**training, **every, "warmup_steps": 2, "precision": "fp32"},
-        },
-        "the test's",
-    )
+    return tiny_experiment("elastic", root, {**training, **every, "warmup_steps": 2, "precision": "fp32"})
 
 
 def samples_hash(packed: PackedData, seed: int) -> str:

@@ -1,12 +1,32 @@
 """Small packed data with something to learn: the next token follows from the last one, most of the time."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from codelm import config
+from codelm.config import Experiment
+
 PADDING = 4
 """None of it is there: all sequences are full."""
+
+
+def tiny_experiment(name: str, root: Path, recipe: Mapping[str, Any]) -> Experiment:
+    """An experiment for such data, on CPUs, in `root/run`."""
+    tree = {
+        "name": name,
+        "run_dir": str(root / "run"),
+        "accelerator": "cpu",
+        "corpus": {"sources": [str(root)]},
+        "tokenizer": {"vocab_size": 512},
+        "data": {"sequence_length": 64},
+        "model": {"hidden_size": 64, "layers": 2, "heads": 4, "intermediate_size": 128, "max_positions": 64},
+        "training": dict(recipe),
+    }
+    return config.parse(tree, "the test's")
 
 
 def write_packed(root: Path, vocab_size: int = 512, length: int = 64, train: int = 96, valid: int = 11) -> Path:
