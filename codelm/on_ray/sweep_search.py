@@ -8,6 +8,7 @@ from typing import Any
 
 from ray import tune
 from ray.tune import Callback, FailureConfig, RunConfig, TuneConfig, Tuner
+from ray.tune.execution import class_cache
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, PopulationBasedTraining
 from ray.tune.search import ConcurrencyLimiter
 from ray.tune.search.basic_variant import BasicVariantGenerator
@@ -41,6 +42,7 @@ def search(order: Order, section: Sweep, at_once: int, tell: Tell) -> list[Trial
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"  # only a trial's last report has pass@k
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    keep_keys_back()
     fs = order.run_dir.fs
     root = f"{order.workspace}/{TUNE}"
     # Tune refuses a request of nothing, and a share of a CPU would keep it from the workers.
@@ -74,6 +76,15 @@ def search(order: Order, section: Sweep, at_once: int, tell: Tell) -> list[Trial
     for known in found:  # those of an interrupted sweep may have been left as they were
         end_run(order, known.name, known.state == "failed")
     return sorted(found, key=lambda trial: trial.name)
+
+
+def keep_keys_back() -> None:
+    """Have Ray Tune not copy the driver's storage keys to its trials: they would stand in the dashboard and in logs.
+
+    The nodes have keys of their own, as for all other stages.
+    """
+    keys = {name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")}
+    class_cache.ENV_VARS_TO_PROPAGATE -= keys
 
 
 def _domain(dimension: Dimension) -> Any:

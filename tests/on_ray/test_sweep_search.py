@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from mlflow.tracking import MlflowClient
 from ray import tune
+from ray.tune.execution import class_cache
 
 from codelm.config import Experiment
 from codelm.config.sweep import Sweep
@@ -56,3 +57,16 @@ def test_the_run_of_a_trial_whose_process_was_ended_is_ended(
         (tmp_path / "trials" / "a" / "trial.json").write_text("{}")
     sweep_search.end_run(order, "a", failed)
     assert MlflowClient(tracking_uri=run.uri).get_run(run.run_id).info.status == status
+
+
+def test_the_keys_of_the_storage_are_not_part_of_a_trials_actor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray shows an actor's environment in the dashboard and writes it to its logs."""
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted-90ab")
+    monkeypatch.setattr(class_cache, "ENV_VARS_TO_PROPAGATE", set(class_cache.ENV_VARS_TO_PROPAGATE))
+
+    def shown() -> str:
+        return str(class_cache._ActorClassCache().get(type("Trainable", (), {}))._default_options)
+
+    assert "planted-90ab" in shown(), "if Ray has stopped doing this, so can we"
+    sweep_search.keep_keys_back()
+    assert "planted-90ab" not in shown()

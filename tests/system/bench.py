@@ -142,32 +142,40 @@ class Bench:
         began = time.monotonic()
         return self.finish(self.submit(stage, run, *overrides), stage, run, began)
 
-    def used(self, since: float) -> dict[str, set[str]]:
+    def known(self) -> set[str]:
+        """Ids of all tasks and actors that have been so far."""
+        return {row["task_id"] for row in self._tasks()} | {row["actor_id"] for row in self._actors()}
+
+    def used(self, before: set[str]) -> dict[str, set[str]]:
         """For each stage the addresses of the nodes that its tasks and actors were on.
 
         Args:
-            since: seconds of the clock; what began before does not count.
+            before: what was known before the stage.
         """
         address = {row["node_id"]: row["node_ip"] for row in self._ask("nodes?detail=1")}
-        found: dict[str, set[str]] = {stage: set() for stage in WORK}
-        for row in self._ask("tasks?detail=1&limit=10000"):
-            if row["type"] == "ACTOR_TASK" or (row["start_time_ms"] or 0) < since * 1000:
-                continue
-            for stage, names in WORK.items():
-                if row["func_or_class_name"].removesuffix(".__init__") in names and row["node_id"] in address:
-                    found[stage].add(address[row["node_id"]])
-        return found
+        work = [(row["task_id"], row["func_or_class_name"], row["node_id"]) for row in self._tasks()]
+        work += [(row["actor_id"], row["class_name"], row["node_id"]) for row in self._actors()]
+        return {
+            stage: {address[node] for id, name, node in work if id not in before and name in names and node in address}
+            for stage, names in WORK.items()
+        }
 
     def busy(self, stage: str) -> set[str]:
         """Addresses of the nodes that do a stage's work now."""
         address = {row["node_id"]: row["node_ip"] for row in self._ask("nodes?detail=1")}
         names = WORK[stage]
-        actors = (row for row in self._ask("actors?detail=1&limit=1000") if row["class_name"] in names)
-        tasks = (row for row in self._ask("tasks?detail=1&limit=10000") if row["func_or_class_name"] in names)
+        actors = (row for row in self._actors() if row["class_name"] in names)
+        tasks = (row for row in self._tasks() if row["func_or_class_name"] in names)
         at_work = [row for row in actors if row["state"] == "ALIVE"] + [
             row for row in tasks if row["state"] == "RUNNING"
         ]
         return {address[row["node_id"]] for row in at_work if row["node_id"] in address}
+
+    def _tasks(self) -> list[dict[str, Any]]:
+        return self._ask("tasks?detail=1&limit=10000")
+
+    def _actors(self) -> list[dict[str, Any]]:
+        return self._ask("actors?detail=1&limit=1000")
 
     def _ask(self, path: str) -> list[dict[str, Any]]:
         try:

@@ -49,7 +49,7 @@ def refusals(made: Bench) -> Iterator[Refusal]:
     without = {"RAY_AUTH_TOKEN_PATH": str(project.parent / "empty")}
     Path(without["RAY_AUTH_TOKEN_PATH"]).touch()
     yield Refusal("no-token", project, "asks for a token and none was found", environment=without)
-    yield Refusal("no-gpus", project, "needs 1 GPU", overrides=("accelerator=gpu",))
+    yield Refusal("no-gpus", project, "needs 2 GPU", overrides=("accelerator=gpu",))
     workers = ("training.workers=40", "training.batch_size=40", "training.micro_batch_size=1")
     yield Refusal("too-many-workers", project, "needs 40 CPU", overrides=workers)
     other = project.parent / "other"

@@ -81,10 +81,10 @@ def calm(made: Bench) -> list[Verdict]:
 
 def calm_job(made: Bench, job: str) -> list[Verdict]:
     """One of them."""
-    since = time.time()
+    before = made.known()
     result = made.run(job, "calm")
     assert result.status == 0, result.log
-    used, verdicts = made.used(since), []
+    used, verdicts = made.used(before), []
     for stage in STAGES[:-1] if job == "pipeline" else (job,):
         manifest = made.manifest(stage, "calm")
         assert manifest is not None, stage
@@ -96,7 +96,7 @@ def calm_job(made: Bench, job: str) -> list[Verdict]:
 
 def kill(made: Bench, name: str) -> list[Verdict]:
     """SIGKILL of a node that works for a stage. The others finish it; only then another node takes its place."""
-    moment, run, since = MOMENTS[name], f"kill-{name}", time.time()
+    moment, run, before = MOMENTS[name], f"kill-{name}", made.known()
     process, began = begin(made, moment.stage, run)
     victim = wait_for(made, moment, run, process)
     if not victim:
@@ -104,7 +104,7 @@ def kill(made: Bench, name: str) -> list[Verdict]:
     made.kill(victim)
     killed = time.monotonic() - began
     result = made.finish(process, moment.stage, run, began)
-    nodes = len(made.used(since)[moment.stage])
+    nodes = len(made.used(before)[moment.stage])
     made.add()
     made.nodes.wait(4)
     return judged(made, run, moment.stage, nodes, result, f"{victim} killed after {killed:.0f} s")
@@ -112,7 +112,7 @@ def kill(made: Bench, name: str) -> list[Verdict]:
 
 def outage(made: Bench, name: str) -> list[Verdict]:
     """S3 answers 503 for half a minute."""
-    moment, run, since = MOMENTS[name], f"storage-{name}", time.time()
+    moment, run, before = MOMENTS[name], f"storage-{name}", made.known()
     process, began = begin(made, moment.stage, run)
     if not wait_for(made, moment, run, process):
         return [Verdict(run, False, 0, "the stage ended before the outage")]
@@ -120,13 +120,13 @@ def outage(made: Bench, name: str) -> list[Verdict]:
     time.sleep(OUTAGE_SECONDS)
     made.storage.down = False
     result = made.finish(process, moment.stage, run, began)
-    nodes = len(made.used(since)[moment.stage])
+    nodes = len(made.used(before)[moment.stage])
     return judged(made, run, moment.stage, nodes, result, f"{made.storage.refused} requests refused")
 
 
 def full_disks(made: Bench, name: str) -> list[Verdict]:
     """The disks of all workers are full; when they have room again, the stage ends as it should."""
-    run, since = f"disk-{name}", time.time()
+    run, before = f"disk-{name}", made.known()
     workers = made.workers()
     for machine in workers:
         machine.fill()
@@ -136,7 +136,7 @@ def full_disks(made: Bench, name: str) -> list[Verdict]:
     finally:
         for machine in workers:
             machine.empty()
-    nodes = len(made.used(since)[name])
+    nodes = len(made.used(before)[name])
     return judged(made, run, name, nodes, result, "no room on the workers' disks")
 
 
