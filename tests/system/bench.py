@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,14 @@ from tests.system.storage import BUCKET, Storage, wait_for_port
 WORKERS = 3
 STAGE_SECONDS = 600
 VARYING = {
-    "corpus": {"README.md"},
-    "evaluate": {"report.html", "canonical_results.jsonl", "samples.jsonl_results.jsonl"},
+    "corpus": ("README.md",),
+    "evaluate": ("report.html", "canonical_results.jsonl", "samples.jsonl_results.jsonl"),
+    "sweep": ("best.json", "best.yaml", "trials.*", "tune/*"),
 }
-"""Files that hold seconds, CPU time or memory: different in equal results. `results` compares the last two."""
-MEASURED = ("cpu_seconds", "memory_bytes")
+"""Files that hold seconds, memory, names that are drawn, or the run's directory: different in equal results."""
+RECORDS = ("results.jsonl", "trials.jsonl")
+"""Those of them that are compared without what is `PARTICULAR`."""
+PARTICULAR = ("cpu_seconds", "memory_bytes", "name", "mlflow_run", "best_trial")
 WORK = {
     "corpus": {"_map_task", "deal_bands", "_links", "_match", "write_one_shard"},
     "tokenizer": {"_train", "_measure"},
@@ -190,27 +194,24 @@ class Bench:
         return Manifest(**json.loads(self.storage.read(key))) if key in self.storage.keys(key) else None
 
     def differing(self, stage: str, one: str, other: str) -> list[str]:
-        """What differs in a stage between two runs: files by their hashes, verdicts by all but what was measured."""
+        """What differs in a stage between two runs: files by their hashes, records and metrics by what is in them."""
         left, right = self.manifest(stage, one), self.manifest(stage, other)
         if left is None or right is None:
             return [f"not published in {one if left is None else other}"]
-        found = {
-            name
-            for name in (left.files.keys() | right.files.keys()) - VARYING.get(stage, set())
-            if left.files.get(name) != right.files.get(name)
-        }
-        for name in VARYING.get(stage, set()):
-            if name.endswith("results.jsonl") and self._verdicts(stage, one, name) != self._verdicts(
-                stage, other, name
-            ):
+        found = set()
+        for name in left.files.keys() | right.files.keys():
+            if not any(fnmatch(name, pattern) for pattern in VARYING.get(stage, ())):
+                if left.files.get(name) != right.files.get(name):
+                    found.add(name)
+            elif name.endswith(RECORDS) and self._records(stage, one, name) != self._records(stage, other, name):
                 found.add(name)
-        if left.metrics != right.metrics:
+        if _general(left.metrics) != _general(right.metrics):
             found.add("metrics")
         return sorted(found)
 
-    def _verdicts(self, stage: str, run: str, name: str) -> list[dict[str, Any]]:
+    def _records(self, stage: str, run: str, name: str) -> list[dict[str, Any]]:
         lines = self.storage.read(f"{run}/{DIRECTORIES[stage]}/{name}").decode().splitlines()
-        return [{key: value for key, value in json.loads(line).items() if key not in MEASURED} for line in lines]
+        return [_general(json.loads(line)) for line in lines]
 
     def left_behind(self, run: str) -> Iterator[tuple[str, bytes]]:
         """All that a run has left where others may look, by its place: storage, MLflow, jobs, Ray's logs."""
@@ -230,6 +231,10 @@ class Bench:
         """End everything."""
         self.nodes.close()
         self._stack.close()
+
+
+def _general(record: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in record.items() if key not in PARTICULAR}
 
 
 @contextmanager
