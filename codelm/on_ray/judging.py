@@ -21,6 +21,7 @@ from codelm.evaluation.parts import Parts
 from codelm.evaluation.programs import forgeable
 from codelm.evaluation.samples import distinct
 from codelm.on_ray.placement import places
+from codelm.on_ray.starting import Starting
 from codelm.on_ray.tasks import answer
 from codelm.records import Problem, Sample
 from codelm.sandbox import probe
@@ -90,15 +91,14 @@ class Judges:
 
     def __init__(self, actors: Sequence[Any], shared: Shared) -> None:
         self._shared = shared
-        self._starting = {actor.ready.remote(): actor for actor in actors}
+        self._starting = Starting(actors, lambda actor: actor.ready.remote())
         self._ready: list[Any] = []
         self._layers: frozenset[str] | None = None
 
     def layers(self) -> frozenset[str]:
         """The layers of the sandbox that hold where judging has begun."""
         while self._layers is None:
-            (done,), _ = ray.wait(list(self._starting), num_returns=1)
-            self._welcome(done)
+            self._welcome(self._starting.wait())
         return self._layers
 
     def verdicts(self, samples: Sequence[Sample], todo: Sequence[int]) -> Iterator[tuple[int, str]]:
@@ -113,7 +113,7 @@ class Judges:
                     if left:
                         batch = self._batch(samples, left)
                         calls[actor.judge.options(**NEVER_AGAIN).remote(self._shared, batch)] = actor, batch
-            (done,), _ = ray.wait([*calls, *self._starting], num_returns=1)
+            done = self._starting.wait(list(calls))
             if done in self._starting:
                 self._welcome(done)
                 continue
@@ -132,15 +132,18 @@ class Judges:
         """An actor has died; Ray starts it again where and when there is room."""
         if actor in self._ready:
             self._ready.remove(actor)
-            self._starting[actor.ready.remote()] = actor
+            self._starting.lost(actor)
 
     def _welcome(self, reference: Any) -> None:
-        """An actor has found room on the cluster."""
-        here: frozenset[str] = answer(reference)
+        """An actor has found room on the cluster, or is lost."""
+        answered = self._starting.welcome(reference)
+        if answered is None:
+            return
+        actor, here = answered
         if self._layers is not None and here != self._layers:
             say("judge", f"machines differ: one has the layers {', '.join(sorted(here))} of the sandbox alone")
         self._layers = here if self._layers is None else self._layers & here
-        self._ready.append(self._starting.pop(reference))
+        self._ready.append(actor)
 
     def _batch(self, samples: Sequence[Sample], left: deque[int]) -> Batch:
         size = min(MOST_TOGETHER, math.ceil(len(left) / (BATCHES_LEFT * len(self._ready))))

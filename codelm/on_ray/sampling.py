@@ -21,6 +21,7 @@ from codelm.evaluation.judging import Rules
 from codelm.evaluation.samples import sample_record
 from codelm.inference.engine import Engine, Options, load_engine
 from codelm.on_ray.judging import NEVER_AGAIN, RETRIES, Judge, Shared, cluster_cpus, count_loss, end
+from codelm.on_ray.starting import Starting
 from codelm.on_ray.tasks import answer
 from codelm.run_dir import DIRECTORIES, RunDir
 
@@ -78,7 +79,7 @@ def lines(
         units: places of jobs that belong together.
     """
     left = list(reversed(units))
-    starting = {actor.load.remote(): actor for actor in actors[: len(units)]}
+    starting = Starting(actors[: len(units)], lambda actor: actor.load.remote())
     free: list[Any] = []
     streams: dict[Any, tuple[Any, Sequence[int]]] = {}
     losses: Counter[int] = Counter()
@@ -88,11 +89,10 @@ def lines(
             actor, unit = free.pop(), left.pop()
             call = actor.complete.options(num_returns="streaming", **NEVER_AGAIN)
             streams[call.remote(shared, [(place, jobs[place]) for place in unit])] = actor, unit
-        ready: Any
-        (ready,), _ = ray.wait([*streams, *(starting if left else ())], num_returns=1)
+        ready: Any = starting.wait(list(streams)) if left else ray.wait(list(streams), num_returns=1)[0][0]
         if ready in starting:
-            free.append(starting.pop(ready))
-            answer(ready)
+            answered = starting.welcome(ready)
+            free += [answered[0]] if answered else []
             continue
         reference = next(ready, None)
         if reference is None:
@@ -104,7 +104,7 @@ def lines(
             actor, unit = streams.pop(ready)
             count_loss(losses, unit, error)
             left.append(unit)
-            starting[actor.load.remote()] = actor
+            starting.lost(actor)
             continue
         yield from ((place, line) for place, line in made if place not in known)
         known.update(place for place, _ in made)

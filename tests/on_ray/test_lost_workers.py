@@ -14,12 +14,14 @@ from ray.exceptions import RayActorError
 from codelm.evaluation.benchmarks.humaneval import humaneval
 from codelm.evaluation.generation import Job
 from codelm.evaluation.judging import Rules
-from codelm.on_ray.judging import Judge, Judges, end, share
+from codelm.on_ray.judging import RETRIES, Judge, Judges, end, share
 from codelm.on_ray.sampling import lines
 from codelm.records import Sample
 from codelm.sandbox.judge import Limits
 
 PROBLEMS = {problem.task_id: problem for problem in list(humaneval())[:20]}
+DEATHS = RETRIES + 2
+"""Of the first worker that is asked whether it is there: more than Ray alone tries."""
 NO_ROOM_SECONDS = 60
 """That a worker takes to start again, as on a cluster that has lost a machine."""
 
@@ -74,7 +76,7 @@ def test_others_judge_what_a_lost_worker_had(ray_cluster: None, tmp_path: Path) 
 
 
 def test_others_generate_what_a_lost_worker_had(ray_cluster: None, tmp_path: Path) -> None:
-    jobs: list[Job] = [Job("HumanEval/0", number, [1], 0.0) for number in range(6)]
+    jobs: list[Job] = [Job("HumanEval/0", number, (1,), 0.0) for number in range(6)]
     actors, began = mortals(tmp_path), time.monotonic()
     made = list(lines(actors, share(PROBLEMS), jobs, [[0, 1, 2], [3, 4], [5]]))
     assert time.monotonic() - began < NO_ROOM_SECONDS / 2
@@ -87,3 +89,40 @@ def test_work_that_kills_every_worker_is_given_up(ray_cluster: None, tmp_path: P
     actors = mortals(tmp_path, always=True)
     with pytest.raises(RayActorError):
         dict(Judges(actors, share(PROBLEMS)).verdicts([Sample("HumanEval/0", 0, "")], [0]))
+
+
+class Unreachable(Mortal):
+    """Cannot be asked whether it is there for a while, as when its machine is lost and Ray has not noticed yet."""
+
+    def __init__(self, marks: Path) -> None:
+        Judge.__init__(self, Rules(Limits()))
+        self._marks, self._always = marks, False
+
+    def ready(self) -> frozenset[str]:
+        self._fail()
+        return super().ready()
+
+    def load(self) -> None:
+        self._fail()
+
+    def _fail(self) -> None:
+        if any(self._first(f"failed-{number}") for number in range(DEATHS)):
+            os._exit(1)
+
+
+@pytest.fixture
+def unreachable(ray_cluster: None, tmp_path: Path) -> Iterator[list[Any]]:
+    actor: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=RETRIES)(Unreachable)
+    (tmp_path / "died").touch()  # none dies of its work
+    actors = [actor.remote(tmp_path)]
+    yield actors
+    end(actors)
+
+
+def test_a_judge_that_is_not_reached_is_asked_again(unreachable: list[Any]) -> None:
+    assert len(dict(Judges(unreachable, share(PROBLEMS)).verdicts([Sample("HumanEval/0", 0, "")], [0]))) == 1
+
+
+def test_a_generator_that_is_not_reached_is_asked_again(unreachable: list[Any]) -> None:
+    jobs: list[Job] = [Job("HumanEval/0", 0, (1,), 0.0)]
+    assert [place for place, _ in lines(unreachable, share(PROBLEMS), jobs, [[0]])] == [0]
