@@ -1,6 +1,7 @@
 """What a training runs on: the accelerators that there are, those that it asks for, and whether that goes together."""
 
 import os
+import time
 from typing import Any
 
 import ray
@@ -11,6 +12,9 @@ from codelm.console import say
 from codelm.errors import UserError
 from codelm.on_ray.cluster import starts_here
 from codelm.records import ACCELERATORS
+
+SETTLE_SECONDS, POLL_SECONDS = 3.0, 0.2
+"""Until what an ended stage has held is free."""
 
 
 def available(accelerator: str) -> tuple[str, int]:
@@ -105,7 +109,11 @@ def _on_this_machine(resource: str) -> int:
 
 
 def tell_of_a_wait(stage: str, workers: int, accelerator: str) -> None:
-    """Say so where the cluster has too little now: it may grow, and Ray Train waits without a word."""
+    """Say so where the cluster has too little now, or other work holds it: Ray Train waits without a word."""
     resource, has = available(accelerator)
-    if has < workers:
-        say(stage, f"waiting for {workers} {resource}s; the cluster has {has}")
+    deadline = time.monotonic() + SETTLE_SECONDS
+    while (free := int(ray.available_resources().get(resource, 0))) < workers:
+        if has < workers or time.monotonic() > deadline:
+            say(stage, f"waiting for {workers} {resource}s; the cluster has {has}, and {free} of them free")
+            return
+        time.sleep(POLL_SECONDS)

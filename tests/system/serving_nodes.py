@@ -13,7 +13,8 @@ from tests.system.quickstart import CONFIG, SMALL
 from tests.system.storage import BUCKET
 
 PORT = 8000
-START_SECONDS = 240.0
+JOB = "live"
+START_SECONDS, STOP_SECONDS = 240.0, 60.0
 BACK_SECONDS = 180.0
 EVERY_SECONDS = 0.25
 QUESTION = {"model": "quickstart", "prompt": "def add(a, b):\n", "max_tokens": 8, "temperature": 0}
@@ -29,7 +30,8 @@ def kill(made: Bench) -> tuple[bool, int, str]:
     made.storage.copy(["model"], "calm", "live")
     address = made.nodes.dashboard
     url = f"{address.rpartition(':')[0]}:{PORT}/v1/completions"
-    command = [str(BIN / "ray"), "job", "submit", "--address", address, "--working-dir", ".", "--no-wait", "--"]
+    command = [str(BIN / "ray"), "job", "submit", "--address", address, "--working-dir", ".", "--no-wait"]
+    command += ["--submission-id", JOB, "--"]
     command += ["codelm", "serve", CONFIG]
     for override in (*SMALL, f"run_dir=s3://{BUCKET}/live", "serving.host=0.0.0.0", f"serving.port={PORT}"):
         command += ["--set", override]
@@ -54,6 +56,9 @@ def kill(made: Bench) -> tuple[bool, int, str]:
             if len(made.busy("endpoint") - {victim}) == 2:
                 back = looked - killed
         time.sleep(EVERY_SECONDS)
+    stop = [str(BIN / "codelm"), "stop", JOB, "--address", address]
+    subprocess.run(stop, cwd=made.project, env=made.environment, check=True, capture_output=True)
+    until(lambda: not made.busy("endpoint"), STOP_SECONDS)
     made.add()
     made.nodes.wait(4)
     good = bool(back) and not other and all(moment < 10 for moment in failures)
