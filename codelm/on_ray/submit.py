@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 import time
+import uuid
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -25,6 +26,9 @@ AGENT_SECONDS = 60.0
 SAY_AGAIN_SECONDS = 10.0
 LOST_SECONDS = 120.0
 """That the cluster may not answer, as while its head restarts, before following ends."""
+OWN = "CODELM_SUBMISSION"
+"""Makes each job's environment another one for Ray: where one could not be made on a node, as on a full disk, Ray
+refuses the same one there for ten minutes more, whatever has been mended."""
 INTERRUPTED = 130
 """The exit status of what Ctrl-C has ended, by custom of shells."""
 NOISY = ("ray.dashboard.modules.job.sdk", "ray.dashboard.modules.dashboard_sdk", "ray._private.runtime_env.packaging")
@@ -49,7 +53,7 @@ def submit(client: JobSubmissionClient, asked: Asked, ready: Ready) -> str:
         try:
             return client.submit_job(
                 entrypoint=ready.entrypoint,
-                runtime_env={"working_dir": str(asked.working_dir)},
+                runtime_env={"working_dir": str(asked.working_dir), "env_vars": {OWN: uuid.uuid4().hex}},
                 metadata={"codelm": __version__, "stage": asked.stage, "experiment": ready.experiment.name},
             )
         except RuntimeError as error:

@@ -192,6 +192,8 @@ def test_submit_follow_list_stop(nodes: Nodes, environment: dict[str, str], proj
     assert "has ended" in told
     assert here("stop", "raysubmit_none")[0] == 2
 
+    jobs = [job for job in nodes.ask("jobs/") if "codelm" in (job["metadata"] or {})]
+    assert len({json.dumps(job["runtime_env"]) for job in jobs}) == len(jobs) > 1, "see codelm.on_ray.submit.OWN"
     written = [
         path.read_bytes() for path in Path(config.load(project / "mine.yaml").run_dir).rglob("*") if path.is_file()
     ]
