@@ -5,18 +5,19 @@ One whose machine is lost is started again on another one. Until Ray has noticed
 """
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import ray
 from ray.exceptions import ActorUnavailableError
 
+from codelm.errors import UserError
+from codelm.on_ray.circumstances import AGAIN
 from codelm.on_ray.tasks import answer
 
 PAUSE_SECONDS = 3.0
-MOST_LOSSES = 20
-"""Of one actor: a minute, or more often where it dies of the question itself, since Ray has to start it each time."""
+PATIENCE_SECONDS = 120.0
+"""After the first loss of an actor; one that is lost again then dies wherever Ray starts it, and is given up."""
 
 
 class Starting:
@@ -31,14 +32,19 @@ class Starting:
         self._ask = ask
         self._asked = {ask(actor): actor for actor in actors}
         self._away: list[tuple[float, Any]] = []
-        self._losses: Counter[Any] = Counter()
+        self._lost_since: dict[Any, float] = {}
+        self._last_error: ActorUnavailableError | None = None
 
     def __contains__(self, reference: Any) -> bool:
         return reference in self._asked
 
     def wait(self, others: Sequence[Any] = ()) -> Any:
-        """The first reference that is ready: of an actor that has answered or is lost, or of `others`."""
-        while True:
+        """The first reference that is ready: of an actor that has answered or is lost, or of `others`.
+
+        Raises:
+            UserError: there are no others, and all actors are given up.
+        """
+        while others or self._asked or self._away:
             now = time.monotonic()
             due = [actor for at, actor in self._away if at <= now]
             self._away = [(at, actor) for at, actor in self._away if at > now]
@@ -50,24 +56,29 @@ class Starting:
             done, _ = ray.wait([*others, *self._asked], num_returns=1, timeout=pause if self._away else None)
             if done:
                 return done[0]
+        raise UserError(
+            "workers die wherever Ray starts them, as they do where a disk is full or memory is short; "
+            f"see to the machines, {AGAIN}"
+        ) from self._last_error
 
     def lost(self, actor: Any) -> None:
         """An actor has died."""
-        self._away.append((time.monotonic() + PAUSE_SECONDS, actor))
+        now = time.monotonic()
+        if now - self._lost_since.setdefault(actor, now) < PATIENCE_SECONDS:
+            self._away.append((now + PAUSE_SECONDS, actor))
 
     def welcome(self, reference: Any) -> tuple[Any, Any] | None:
-        """An actor with its answer; None if it is lost, and will be asked again.
+        """An actor with its answer; None if it is lost.
 
         Raises:
-            ActorUnavailableError: it was lost too often.
             UserError: that the actor has raised.
         """
         actor = self._asked.pop(reference)
         try:
-            return actor, answer(reference)
-        except ActorUnavailableError:
-            self._losses[actor] += 1
-            if self._losses[actor] > MOST_LOSSES:
-                raise
+            found = answer(reference)
+        except ActorUnavailableError as error:
+            self._last_error = error
             self.lost(actor)
             return None
+        self._lost_since.pop(actor, None)
+        return actor, found

@@ -11,9 +11,11 @@ import pytest
 import ray
 from ray.exceptions import RayActorError
 
+from codelm.errors import UserError
 from codelm.evaluation.benchmarks.humaneval import humaneval
 from codelm.evaluation.generation import Job
 from codelm.evaluation.judging import Rules
+from codelm.on_ray import starting
 from codelm.on_ray.judging import RETRIES, Judge, Judges, end, share
 from codelm.on_ray.sampling import lines
 from codelm.records import Sample
@@ -111,7 +113,8 @@ class Unreachable(Mortal):
 
 
 @pytest.fixture
-def unreachable(ray_cluster: None, tmp_path: Path) -> Iterator[list[Any]]:
+def unreachable(ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+    monkeypatch.setattr(starting, "PATIENCE_SECONDS", 600.0)  # each death takes a start of the worker
     actor: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=RETRIES)(Unreachable)
     (tmp_path / "died").touch()  # none dies of its work
     actors = [actor.remote(tmp_path)]
@@ -121,6 +124,14 @@ def unreachable(ray_cluster: None, tmp_path: Path) -> Iterator[list[Any]]:
 
 def test_a_judge_that_is_not_reached_is_asked_again(unreachable: list[Any]) -> None:
     assert len(dict(Judges(unreachable, share(PROBLEMS)).verdicts([Sample("HumanEval/0", 0, "")], [0]))) == 1
+
+
+def test_workers_that_die_wherever_they_are_started_are_given_up(
+    unreachable: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(starting, "PATIENCE_SECONDS", 0.0)
+    with pytest.raises(UserError, match="disk is full or memory is short"):
+        dict(Judges(unreachable, share(PROBLEMS)).verdicts([Sample("HumanEval/0", 0, "")], [0]))
 
 
 def test_a_generator_that_is_not_reached_is_asked_again(unreachable: list[Any]) -> None:
