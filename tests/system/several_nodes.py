@@ -11,7 +11,7 @@ The nodes are a head without CPUs and three workers, each with its own address, 
 import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -74,9 +74,10 @@ class Verdict:
         return f"{self.case:22} {'held' if self.good else 'FAILED':7} {self.nodes} nodes  {self.text}"
 
 
-def calm(made: Bench) -> list[Verdict]:
-    """The pipeline by one submission, and a sweep; which nodes each stage used."""
-    return [verdict for job in ("pipeline", "sweep") for verdict in calm_job(made, job)]
+def calm(made: Bench, cases: Iterable[str]) -> list[Verdict]:
+    """The pipeline by one submission, and a sweep if a case compares it; which nodes each stage used."""
+    jobs = ("pipeline", "sweep") if COMPARE_SWEEPS.intersection(cases) else ("pipeline",)
+    return [verdict for job in jobs for verdict in calm_job(made, job)]
 
 
 def calm_job(made: Bench, job: str) -> list[Verdict]:
@@ -224,20 +225,21 @@ CASES: dict[str, Callable[[Bench], list[Verdict]]] = {
     **{f"disk-{name}": partial(full_disks, name=name) for name in FULL_DISKS},
     "one-node": one_node,
 }
+COMPARE_SWEEPS = {"kill-sweep", "one-node"}
 
 
 def main() -> None:
     """Run the cases that are asked for, one after the other, and print the table."""
     asked = tuple(sys.argv[1:]) or ("",)
+    cases = [case for case in CASES if case.startswith(asked)]
     with bench() as made:
         made.start()
-        verdicts = calm(made)
+        verdicts = calm(made, cases)
         print("\n".join(map(str, verdicts)), flush=True)
-        for case, run in CASES.items():
-            if case.startswith(asked):
-                new = run(made)
-                verdicts += new
-                print("\n".join(map(str, new)), flush=True)
+        for case in cases:
+            new = CASES[case](made)
+            verdicts += new
+            print("\n".join(map(str, new)), flush=True)
     print("\n".join(map(str, verdicts)), flush=True)
     sys.exit(0 if all(verdict.good for verdict in verdicts) else 1)
 
