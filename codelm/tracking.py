@@ -93,6 +93,10 @@ class TrackedRun:
         """Show the run as nested in another one, by its id."""
         _client(self.uri).set_tag(self.run_id, PARENT_TAG, parent)
 
+    def running(self) -> bool:
+        """Whether the run has not ended yet."""
+        return bool(_client(self.uri).get_run(self.run_id).info.status == "RUNNING")
+
     def stop(self) -> None:
         """Mark the run as one that was ended early, on purpose."""
         _client(self.uri).set_terminated(self.run_id, "KILLED")

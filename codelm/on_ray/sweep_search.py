@@ -171,6 +171,8 @@ def end_run(order: Order, name: str, failed: bool) -> None:
     if note is None or read_json(fs, f"{directory}/{RECORD}") is not None:
         return
     run = TrackedRun(order.tracked.uri, note["mlflow_run"])
+    if not run.running():  # it would seem to have gone on until now
+        return
     if failed:
         run.finish(succeeded=False)
     else:

@@ -1,6 +1,7 @@
 """What decides about the trials of a sweep, without trials."""
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,11 @@ def test_the_run_of_a_trial_whose_process_was_ended_is_ended(
     if recorded:
         (tmp_path / "trials" / "a" / "trial.json").write_text("{}")
     sweep_search.end_run(order, "a", failed)
-    assert MlflowClient(tracking_uri=run.uri).get_run(run.run_id).info.status == status
+    told = MlflowClient(tracking_uri=run.uri).get_run(run.run_id).info
+    assert told.status == status
+    time.sleep(0.01)
+    sweep_search.end_run(order, "a", failed)  # at the sweep's end, for all
+    assert MlflowClient(tracking_uri=run.uri).get_run(run.run_id).info.end_time == told.end_time
 
 
 def test_the_keys_of_the_storage_are_not_part_of_a_trials_actor(monkeypatch: pytest.MonkeyPatch) -> None:
