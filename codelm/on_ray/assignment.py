@@ -32,8 +32,6 @@ class Assignment:
         prepare: `module:function` of what is trained on what: `Assignment -> Work`.
         keep_best: the weights with the lowest validation loss are the result, rather than the last.
         began: when the driver asked for workers, in seconds since 1970.
-        group_note: a file to leave word in of the workers' placement group (`worker_groups`), in terms of
-            `run_dir.fs`.
     """
 
     experiment: Experiment
@@ -44,7 +42,6 @@ class Assignment:
     prepare: str
     keep_best: bool
     began: float
-    group_note: str
 
 
 def train(loop_config: dict[str, Any]) -> dict[str, Any]:
@@ -57,7 +54,7 @@ def train(loop_config: dict[str, Any]) -> dict[str, Any]:
         The curve and figures; or only `error`, for what a restart would not mend.
     """
     assignment = loop_config["assignment"]
-    note_group(assignment.run_dir.fs, assignment.group_note)
+    note_group(assignment.run_dir.fs, assignment.workspace)
     watch = Stopwatch(time.time() - assignment.began)
     watch.lap("ray_train")
     from codelm.on_ray import pretrain_worker

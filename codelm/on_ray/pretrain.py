@@ -99,7 +99,6 @@ def fit(
     stage: str,
     keep_best: bool = False,
     start: str | None = None,
-    group_note: str | None = None,
 ) -> dict[str, Any]:
     """Train with Ray Train by `experiment.training`, going on from the workspace's last complete checkpoint.
 
@@ -112,7 +111,6 @@ def fit(
         stage: whose work it is, for the terminal.
         keep_best: write the weights with the lowest validation loss, rather than the last.
         start: a checkpoint to begin with where the workspace has none.
-        group_note: a file that the workers leave word in of their placement group.
 
     Returns:
         What rank 0 told (`codelm.on_ray.pretrain_worker.train`).
@@ -133,7 +131,6 @@ def fit(
     refuse_offload(training, accelerator, "training")
     tell_of_a_wait(stage, training.workers, accelerator)
     root = f"{workspace}/{CHECKPOINTS}"
-    note = group_note or f"{workspace}/placement_group.json"
     for variable, value in RAY_TRAIN.items():
         os.environ.setdefault(variable, value)
     if len(ray.nodes()) == 1:  # nobody takes away the driver's own machine: an actor less to start
@@ -143,7 +140,7 @@ def fit(
 
         def attempt() -> dict[str, Any]:
             _delete_attempts(fs, root, training.keep_checkpoints)
-            assignment = Assignment(experiment, run_dir, workspace, accelerator, start, prepare, keep_best, began, note)
+            assignment = Assignment(experiment, run_dir, workspace, accelerator, start, prepare, keep_best, began)
             trainer = make_trainer(
                 train,
                 train_loop_config={"assignment": assignment, "tracked": tracked, "board": progress},
@@ -163,7 +160,7 @@ def fit(
             told: dict[str, Any] = _outside_the_main_thread(trainer.fit).return_value
             return told
 
-        free = partial(free_group, fs, note)
+        free = partial(free_group, fs, workspace)
         told = _in_spite_of_lost_controllers(attempt, free, stage, training.max_failures)
         free()
     if "error" in told:

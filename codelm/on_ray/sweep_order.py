@@ -13,8 +13,8 @@ TUNE = "tune"
 RECORD, NOTE = "trial.json", "note.json"
 """In a trial's directory: what it reported at its end, and what has to be known to go on with it."""
 
-ACTOR, GROUP = "actor.json", "placement_group.json"
-"""In a trial's directory: the ids of its process, and of what is reserved for its workers."""
+ACTOR = "actor.json"
+"""In a trial's directory: the id of its process."""
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ import ray
 from ray._private.state import actors
 
 from codelm.console import say
-from codelm.on_ray.sweep_order import ACTOR, GROUP, Order
-from codelm.on_ray.worker_groups import free_group
+from codelm.on_ray.sweep_order import ACTOR, Order
+from codelm.on_ray.worker_groups import GROUP, free_group
 from codelm.run_dir import read_json, write_whole
 
 PATIENCE_SECONDS, POLL_SECONDS = 30.0, 0.2
@@ -76,5 +76,5 @@ def release(order: Order, name: str) -> bool:
     # Alive, it would have the workers started again.
     if note is not None and note["actor"] and actors(note["actor"]).get("State", "DEAD") != "DEAD":
         return False
-    free_group(fs, f"{directory}/{GROUP}")
+    free_group(fs, directory)
     return True

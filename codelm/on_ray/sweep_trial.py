@@ -24,7 +24,7 @@ from codelm.errors import UserError
 from codelm.on_ray import evaluate, finetune, pretrain
 from codelm.on_ray.stage import run_stage
 from codelm.on_ray.sweep_adoption import adopted, report
-from codelm.on_ray.sweep_order import GROUP, NOTE, RECORD, Order, steps_of
+from codelm.on_ray.sweep_order import NOTE, RECORD, Order, steps_of
 from codelm.on_ray.sweep_release import note_actor
 from codelm.run_dir import DIRECTORIES, Manifest, RunDir, read_json, staged, write_whole
 from codelm.tracking import TrackedRun, open_run
@@ -88,13 +88,12 @@ def _trained(config: dict[str, Any], order: Order, name: str, run: TrackedRun) -
     start = adopted(order, name, config, run)
     queue = Queue(actor_options={"num_cpus": 0})
     reporting = ReportingRun(run.uri, run.run_id, queue)
-    options: dict[str, Any] = {"start": start, "group_note": f"{directory}/{GROUP}"}
 
     def train() -> dict[str, Any]:
         if order.target == "finetune":
-            return finetune.train(experiment, order.run_dir, directory, reporting, **options)[0]
+            return finetune.train(experiment, order.run_dir, directory, reporting, start=start)[0]
         corpus = pretrain.corpus_of(experiment)
-        return pretrain.fit(experiment, order.run_dir, directory, corpus, reporting, stage="pretrain", **options)
+        return pretrain.fit(experiment, order.run_dir, directory, corpus, reporting, stage="pretrain", start=start)
 
     steps = steps_of(experiment, order)
     with ThreadPoolExecutor(1) as pool:

@@ -14,19 +14,22 @@ from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from codelm.run_dir import read_json, write_whole
 
+GROUP = "placement_group.json"
+"""In a training's workspace: the id of what is reserved for its workers."""
 
-def note_group(fs: pafs.FileSystem, path: str) -> None:
+
+def note_group(fs: pafs.FileSystem, workspace: str) -> None:
     """Leave word of the placement group of this training. All workers call it."""
     from ray.train import get_context
 
     group = ray.util.get_current_placement_group()
     if group is not None and get_context().get_world_rank() == 0:
-        write_whole(fs, path, json.dumps({"group": group.id.hex()}))
+        write_whole(fs, f"{workspace}/{GROUP}", json.dumps({"group": group.id.hex()}))
 
 
-def free_group(fs: pafs.FileSystem, path: str) -> None:
+def free_group(fs: pafs.FileSystem, workspace: str) -> None:
     """Remove the workers that there is word of, and what is reserved for them; nothing where there is no word."""
-    note = read_json(fs, path)
+    note = read_json(fs, f"{workspace}/{GROUP}")
     if note is not None:
         remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(note["group"]))))
-        fs.delete_file(path)
+        fs.delete_file(f"{workspace}/{GROUP}")

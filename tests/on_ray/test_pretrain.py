@@ -1,5 +1,6 @@
 import json
 import math
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -162,7 +163,7 @@ def test_the_terminal_shows_codelms_lines_alone(trained: Trained) -> None:
     assert all(line.lstrip().startswith("pretrain") for line in lines), lines
     assert len({line for line in lines if "validation loss" in line}) == 3
     assert any("deepspeed, fp32, 2 workers on cpu" in line for line in lines)
-    assert any("going on from step " in line for line in lines)  # 4 or 8: as far as it was written by then
+    assert any(re.search(r"going on from step [48]\b", line) for line in lines)  # as far as it was written by then
     assert sum("Ray Train's controller was lost" in line for line in lines) == 1
 
 

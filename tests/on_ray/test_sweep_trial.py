@@ -11,9 +11,10 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from codelm.config import Experiment
-from codelm.on_ray.sweep_order import GROUP, Order
+from codelm.on_ray.sweep_order import Order
 from codelm.on_ray.sweep_release import Releaser, note_actor, release
 from codelm.on_ray.sweep_trial import outside
+from codelm.on_ray.worker_groups import GROUP
 from codelm.run_dir import RunDir
 from codelm.tracking import TrackedRun
 

@@ -61,7 +61,7 @@ def _prepared(experiment: Experiment, changes: dict[str, Any]) -> tuple[Engine, 
     from codelm.on_ray.pretrain_worker import packed_corpus
 
     training = experiment.training.model_copy(update=changes)
-    work = packed_corpus(Assignment(experiment, RunDir(experiment.run_dir), "", "cpu", None, "", False, 0.0, ""))
+    work = packed_corpus(Assignment(experiment, RunDir(experiment.run_dir), "", "cpu", None, "", False, 0.0))
     engine = make_engine(work.model, training, "fp32", torch.device("cpu"), work.objective)
 
     def train(report: Report, save: Save) -> Progress:

@@ -30,8 +30,8 @@ VARYING = {
 }
 """Files that hold seconds, memory, names that are drawn, or the run's directory: different in equal results."""
 RECORDS = ("results.jsonl", "trials.jsonl")
-"""Those of them that are compared without what is `PARTICULAR`."""
-PARTICULAR = ("cpu_seconds", "memory_bytes", "name", "mlflow_run", "best_trial")
+"""Those of them that are compared, as metrics are, without what is `PARTICULAR` to a run."""
+PARTICULAR = {"evaluate": ("cpu_seconds", "memory_bytes"), "sweep": ("name", "mlflow_run", "best_trial")}
 WORK = {
     "corpus": {"_map_task", "deal_bands", "_links", "_match", "write_one_shard"},
     "tokenizer": {"_train", "_measure"},
@@ -205,13 +205,13 @@ class Bench:
                     found.add(name)
             elif name.endswith(RECORDS) and self._records(stage, one, name) != self._records(stage, other, name):
                 found.add(name)
-        if _general(left.metrics) != _general(right.metrics):
+        if _general(stage, left.metrics) != _general(stage, right.metrics):
             found.add("metrics")
         return sorted(found)
 
     def _records(self, stage: str, run: str, name: str) -> list[dict[str, Any]]:
         lines = self.storage.read(f"{run}/{DIRECTORIES[stage]}/{name}").decode().splitlines()
-        return [_general(json.loads(line)) for line in lines]
+        return [_general(stage, json.loads(line)) for line in lines]
 
     def left_behind(self, run: str) -> Iterator[tuple[str, bytes]]:
         """All that a run has left where others may look, by its place: storage, MLflow, jobs, Ray's logs."""
@@ -233,8 +233,8 @@ class Bench:
         self._stack.close()
 
 
-def _general(record: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in record.items() if key not in PARTICULAR}
+def _general(stage: str, record: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in record.items() if key not in PARTICULAR.get(stage, ())}
 
 
 @contextmanager
