@@ -306,11 +306,10 @@ def validation_loss(
     max_sequences: Annotated[int | None, typer.Option(min=1, help="Measure so many; all if not given.")] = None,
 ) -> None:
     """Measure any causal model: loss, perplexity and bits per byte on held-out data."""
-    from transformers.utils.logging import disable_progress_bar
-
+    from codelm.modeling.quiet import quiet_transformers
     from codelm.training.validation import validation_loss as measure
 
-    disable_progress_bar()
+    quiet_transformers()
     typer.echo(measure(model, data, batch_size, sequence_length, max_sequences).describe())
 
 

@@ -87,7 +87,7 @@ class ServeArgs(BaseModel):
 
 
 class Completions:
-    """One replica: it answers at once, with 503 until its model is loaded."""
+    """One replica. The first one answers at once, with 503 until its model is loaded."""
 
     def __init__(self, args: ServeArgs) -> None:
         if args.log_requests or args.log_prompts:
@@ -117,11 +117,20 @@ class Completions:
         """Serve another source's model; Serve calls this at the start, and when `user_config` changes.
 
         It returns at once: what is served goes on until the other model is loaded, and then ends what it has begun.
+        A replica that starts beside others returns when its model is loaded: Serve asks the others until then.
+
+        Raises:
+            Exception: what ended the load of such a replica.
         """
-        if not self._tasks and self._args.refresh_seconds is not None:
+        begins = self._source is None
+        if begins and self._args.refresh_seconds is not None:
             self._begin(self._refresh(self._args.refresh_seconds))
         self._source = user_config["source"]
-        self._begin(self._swap(self._source))
+        swap = self._begin(self._swap(self._source))
+        if begins and await asyncio.to_thread(others_answer):
+            await swap
+            if self._service.current is not None and self._service.current.failure is not None:
+                raise self._service.current.failure
 
     def check_health(self) -> None:
         """Raise what ended the engine: Serve then replaces the replica.
@@ -132,10 +141,11 @@ class Completions:
         if current is not None and current.engine is not None and current.failure is not None:
             raise current.failure
 
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _refresh(self, seconds: float) -> None:
         while True:
@@ -178,6 +188,16 @@ class Completions:
             LOG.info("serving version %s of %s", found[0].version, source)
             if old is not None:
                 self._begin(old.drain())
+
+
+def others_answer() -> bool:
+    """Whether this replica begins beside others."""
+    here = serve.get_replica_context()
+    if here.rank.rank > 0:
+        return True
+    # The first of them all, or one in the place of a lost one, or of a new version of the application.
+    application = serve.status().applications[here.app_name]
+    return "RUNNING" in application.deployments[here.deployment].replica_states
 
 
 def build(args: ServeArgs) -> Application:

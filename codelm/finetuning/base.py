@@ -1,18 +1,16 @@
 """The model that is fine-tuned, its tokenizer, and the adapters on it."""
 
-import logging
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
-from transformers.utils.logging import disable_progress_bar
 
 from codelm.config.finetuning import Lora
 from codelm.errors import UserError
 from codelm.modeling.build import attention
+from codelm.modeling.quiet import quiet_transformers
 from codelm.modeling.source import check_source
 from codelm.tokenization import bpe
 
@@ -45,10 +43,7 @@ def load_base(source: str, sequence_length: int, lora: Lora | None, seed: int) -
     Raises:
         UserError: there is no such model, it has fewer positions than a sequence, or no layer that adapters are for.
     """
-    logging.getLogger("transformers").setLevel(logging.ERROR)
-    disable_progress_bar()
-    if not torch.cuda.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # DeepSpeed, which Transformers imports, warns otherwise
+    quiet_transformers()
     check_source(KEY, source)
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)

@@ -9,6 +9,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
+from codelm.modeling.quiet import quiet_transformers
+
 SPLIT_NAMES = {"train": "Training", "valid": "Validation"}
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
@@ -25,6 +27,7 @@ def export(pretrain: Path, tokenizer: Path, precision: str, target: Path) -> Non
     Raises:
         ValueError: the weights are not those of the config, or the tokenizer does not fit it.
     """
+    quiet_transformers()
     config = AutoConfig.from_pretrained(pretrain)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     weights = load_file(pretrain / "weights.safetensors")

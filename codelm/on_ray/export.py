@@ -15,11 +15,8 @@ DESCRIBED = ("corpus", "tokenizer", "pack", "pretrain")
 def run(context: Context) -> Outcome:
     """Write the directory."""
     # They load torch, which takes seconds that the check of the other stages need not wait for.
-    from transformers.utils.logging import disable_progress_bar
-
     from codelm.modeling.export import export, model_card
 
-    disable_progress_bar()
     manifests = {name: context.run_dir.manifest(DIRECTORIES[name]) for name in DESCRIBED}
     made = {
         name: {"config": manifest.config, "metrics": manifest.metrics}

@@ -1,6 +1,5 @@
 """What each worker of Ray Train does in the stage `pretrain`."""
 
-import logging
 import os
 from collections.abc import Callable
 from dataclasses import astuple, dataclass
@@ -15,6 +14,7 @@ from transformers import PreTrainedModel
 from codelm.config import Experiment
 from codelm.modeling.build import count_parameters
 from codelm.modeling.pretrained import initial_model
+from codelm.modeling.quiet import quiet_transformers
 from codelm.on_ray.assignment import CHECKPOINTS, Assignment
 from codelm.on_ray.best_weights import BestWeights, write_weights
 from codelm.on_ray.checkpointing import Saver, restore
@@ -98,7 +98,7 @@ def train(assignment: Assignment, tracked: TrackedRun, board: Any, watch: Stopwa
     context = ray.train.get_context()
     threads = max(1, len(os.sched_getaffinity(0)) // context.get_local_world_size())
     torch.set_num_threads(threads)
-    logging.getLogger("transformers").setLevel(logging.ERROR)
+    quiet_transformers()
 
     device = torch.device("cpu") if assignment.accelerator == "cpu" else get_device()
     precision = resolve_precision(training.precision, device.type)

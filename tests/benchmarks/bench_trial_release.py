@@ -23,7 +23,7 @@ from tests.benchmarks.bench_start import experiment
 TRIALS = 4
 POLL_SECONDS = 0.05
 BOUND_SECONDS = 5.0
-TRAINING = {"workers": 1, "steps": 1200, "validate_every": 60, "log_every": 60, "micro_batch_size": 8}
+TRAINING = {"workers": 1, "steps": 400, "validate_every": 20, "log_every": 20, "micro_batch_size": 8}
 RATES = [3e-3, *(factor * 1e-7 for factor in range(1, TRIALS))]
 SWEEP = {
     "space": {"training.learning_rate": {"grid": RATES}},
@@ -66,6 +66,8 @@ def main() -> None:
             watcher.join()
     early = manifest.metrics["states"].get("stopped", 0)
     assert early, "no trial was stopped early"
+    held = [cpus for at, cpus in free if at < stopped[0]][-1]
+    assert held < 1, f"{held} CPUs were free before any trial was stopped"
     # Those that ran to their end had freed their CPU before; all decisions before the first of these are counted.
     waits = [
         next((at for at, cpus in free if at >= decided and cpus >= number), float("inf")) - decided
