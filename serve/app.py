@@ -104,6 +104,7 @@ class Completions:
             max_seconds=args.max_seconds,
             editor_extent=args.editor_extent,
             log_prompts=args.log_prompts,
+            device=args.device,
             metrics=Metrics(serve.get_replica_context().replica_id.unique_id),
         )
         self._access = Access(

@@ -25,6 +25,7 @@ class Service:
         editor_extent: how far completions go that editors ask for by their own protocols.
         log_prompts: whether logs may hold what users wrote.
         version: of the model, where its source has versions.
+        device: what the model runs on, as torch names it.
     """
 
     current: Scheduler | None
@@ -36,6 +37,7 @@ class Service:
     editor_extent: Extent = "block"
     log_prompts: bool = False
     version: str | None = None
+    device: str = "cpu"
     metrics: Metrics = field(default_factory=lambda: Metrics("0"))
     created: int = field(default_factory=lambda: int(time.time()))
     admitted: int = 0

@@ -78,7 +78,7 @@ def router(service: Service) -> APIRouter:
         service.engine()
         return {
             "model": service.model,
-            "device": "cpu",
+            "device": service.device,
             "arch": platform.machine(),
             "cpu_info": platform.processor() or platform.machine(),
             "cpu_count": os.cpu_count() or 1,

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from codelm.inference.engine import Engine, Request, generate, load_engine
 from codelm.inference.extent import Context, Cutter
+from tests.serve.local import service_of, serving
 
 PREFIX, SUFFIX = "def add(a, b):\n    ", "\n    return total\n"
 SPECIAL = "<fim_middle><|endoftext|>"
@@ -181,10 +182,15 @@ def test_tabbys_segments(post: Any, engine: Engine, local_url: str) -> None:
     segments = {"prefix": PREFIX, "suffix": SUFFIX, "filepath": "a.py", "clipboard": "secret"}
     answer = post("/v1/completions", language="python", segments=segments, user="u").json()
     assert [answer["choices"][0][key] for key in ("index", "text")] == [0, middle(engine, 64)]
-    assert httpx.get(f"{local_url}/v1/health").json()["model"] == "tiny"
     event = {"type": "select", "completion_id": answer["id"], "choice_index": 0}
     assert post("/v1/events", **event).status_code == 200
     assert post("/v1/completions", segments={"suffix": "x"}).status_code == 400
+
+
+def test_tabbys_health_tells_the_device(tiny_model: Path) -> None:
+    with serving(service_of(tiny_model, device="cuda")) as url:
+        health = httpx.get(f"{url}/v1/health").json()
+    assert (health["model"], health["device"]) == ("tiny", "cuda")
 
 
 def test_tabbys_server(post: Any) -> None:
