@@ -304,13 +304,16 @@ def validation_loss(
         int | None, typer.Option(min=2, help="Tokens in a sequence; 1,024 or the model's positions if not given.")
     ] = None,
     max_sequences: Annotated[int | None, typer.Option(min=1, help="Measure so many; all if not given.")] = None,
+    isolate_documents: Annotated[
+        bool, typer.Option("--isolate-documents", help="As a training with data.isolate_documents has them.")
+    ] = False,
 ) -> None:
     """Measure any causal model: loss, perplexity and bits per byte on held-out data."""
     from codelm.modeling.quiet import quiet_transformers
     from codelm.training.validation import validation_loss as measure
 
     quiet_transformers()
-    typer.echo(measure(model, data, batch_size, sequence_length, max_sequences).describe())
+    typer.echo(measure(model, data, batch_size, sequence_length, max_sequences, isolate_documents).describe())
 
 
 CLUSTER_PANEL = "Jobs on a cluster"

@@ -66,7 +66,12 @@ class Validation:
 
 
 def validation_loss(
-    model: str, data: Path, batch_size: int, sequence_length: int | None = None, max_sequences: int | None = None
+    model: str,
+    data: Path,
+    batch_size: int,
+    sequence_length: int | None = None,
+    max_sequences: int | None = None,
+    isolate: bool = False,
 ) -> Validation:
     """Measure a model.
 
@@ -77,6 +82,8 @@ def validation_loss(
         sequence_length: of texts; None for 1,024 or the model's positions, if these are fewer. A packed split has its
             own.
         max_sequences: measure the first so many; None for all.
+        isolate: documents of a sequence do not see each other, and their first tokens are not predicted, as in a
+            training with `data.isolate_documents`.
 
     Raises:
         UserError: there is no such model or data, or they do not fit.
@@ -90,11 +97,11 @@ def validation_loss(
         info, total = packed.info, min(len(packed), max_sequences or len(packed))
         if sequence_length not in (None, info["sequence_length"]):
             raise UserError(f"--sequence-length: {str(data)!r} is packed with {info['sequence_length']}; leave it out")
-        length, objective = info["sequence_length"], Objective(info["eos_id"], info["pad_id"], False, 1.0)
+        length, objective = info["sequence_length"], Objective(info["eos_id"], info["pad_id"], isolate, 1.0)
         sequences = packed_sequences(data, tokenizer, read)
     else:
         length = sequence_length or min(SEQUENCE_LENGTH, positions)
-        objective = Objective(tokenizer.eos_token_id, NO_PADDING, False, 1.0)
+        objective = Objective(tokenizer.eos_token_id, NO_PADDING, isolate, 1.0)
         sequences = text_sequences(texts(data), tokenizer, length, read)
     if length > positions:
         raise UserError(f"--sequence-length: {length} is longer than the model's {positions} positions")

@@ -105,7 +105,9 @@ def rows(run: RunDir, limit: int) -> Iterator[tuple[str, float]]:
     packed = Path(run.path("packed", "valid"))
     info = open_packed(packed).info
     assert (info["documents"], info["bytes"]) == (len(valid), size), "the same files"
-    measured = validation_loss(run.path("model"), packed, 4)
+    pretrain = run.manifest("pretrain")
+    assert pretrain is not None
+    measured = validation_loss(run.path("model"), packed, 4, isolate=pretrain.config["isolate_documents"])
     yield f"the model ({measured.loss:.3f} nats a token)", measured.bits_per_byte
 
 

@@ -69,6 +69,25 @@ def test_the_loss_is_that_of_transformers(model: str, data: Path) -> None:
         assert (found.tokens, found.documents, found.sequence_length) == (predicted, 3, length)
 
 
+def test_isolated_documents_are_measured_as_if_each_stood_alone(model: str, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"content": TEXTS}), tmp_path / "a.parquet")
+    loaded, tokenizer = AutoModelForCausalLM.from_pretrained(model), AutoTokenizer.from_pretrained(model)
+    stream = [token for text in TEXTS for token in (*tokenizer(text)["input_ids"], 0)]
+    nats = predicted = 0.0
+    for start in range(0, len(stream), 64):
+        pieces: list[list[int]] = [[]]
+        for token in stream[start : start + 64]:
+            pieces[-1].append(token)
+            if token == 0:
+                pieces.append([])
+        for piece in (piece for piece in pieces if len(piece) > 1):
+            row = torch.tensor([piece])
+            nats += loaded(input_ids=row, labels=row).loss.item() * (len(piece) - 1)
+            predicted += len(piece) - 1
+    found = validation_loss(model, tmp_path / "a.parquet", batch_size=2, sequence_length=64, isolate=True)
+    assert (found.loss, found.tokens) == (pytest.approx(nats / predicted, rel=1e-5), predicted)
+
+
 def test_a_packed_split_is_measured_as_it_is(model: str, tmp_path: Path) -> None:
     from codelm.training.data import open_packed
 
