@@ -24,9 +24,10 @@ from serve.scheduler import Scheduler
 from serve.service import Service
 
 LOG = logging.getLogger("ray.serve.codelm")
-HEAD_ROOM = 8
+HEAD_ROOM = 512
 """Requests that Serve lets through to a full replica, so that it can refuse them in the API's words and answer
-`/health`. What is over that waits in Serve's queue, and Serve refuses the rest."""
+`/health`; and those that wait in Serve while it looks for a replica. Only what is over both Serve refuses itself, in
+plain text."""
 HEALTH_SECONDS = 2.0
 """Between Serve's looks at a replica: so long it takes at most until a dead one is noticed."""
 
@@ -210,7 +211,7 @@ def build(args: ServeArgs) -> Application:
         user_config={"source": args.source},
         ray_actor_options={"num_cpus": 1, "num_gpus": int(args.device.startswith("cuda"))},
         max_ongoing_requests=args.max_ongoing_requests + args.max_queued_requests + HEAD_ROOM,
-        max_queued_requests=args.max_queued_requests,
+        max_queued_requests=HEAD_ROOM,
         backpressure_config=BackpressureConfig(retry_after_s=RETRY_AFTER_SECONDS),
         health_check_period_s=HEALTH_SECONDS,
         graceful_shutdown_timeout_s=args.drain_seconds,

@@ -34,6 +34,15 @@ class Body(BaseModel):
     def _without_nulls(cls, value: Any) -> Any:
         return {key: one for key, one in value.items() if one is not None} if isinstance(value, dict) else value
 
+    @field_validator("*")
+    @classmethod
+    def _of_characters(cls, value: Any) -> Any:
+        """JSON can write half of a surrogate pair, which is no character, and which no tokenizer takes."""
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str):
+                text.encode()  # a UnicodeEncodeError is a ValueError, and says where
+        return value
+
 
 class StreamOptions(Body):
     """`stream_options` of a request."""

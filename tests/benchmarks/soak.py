@@ -29,6 +29,8 @@ from tests.serve.local import free_port
 
 ONGOING, QUEUED = 8, 8
 GROWTH = 1.10
+NOTICED_SECONDS = 5.0
+"""After a kill: Serve looks every two seconds, and until then sends requests to who is gone."""
 PROMPTS = [f"def f{number}(a, b):\n    return" for number in range(8)]
 
 
@@ -57,6 +59,8 @@ class Soak:
         self.url = url
         self.answers: Counter[str] = Counter()
         self.wrong: list[str] = []
+        self.killed: float | None = None
+        """When a replica was."""
         self._known: dict[str, str] = {}
 
     async def client(self, seed: int, until: float) -> None:
@@ -68,7 +72,7 @@ class Soak:
                 try:
                     await self._ask(http, kind, content, rng)
                 except httpx.TransportError as error:
-                    self.answers[f"transport: {type(error).__name__}"] += 1
+                    self._failed(f"transport: {type(error).__name__}", str(error))
 
     async def _ask(
         self, http: httpx.AsyncClient, kind: str, content: dict[str, Any] | bytes, rng: random.Random
@@ -91,12 +95,18 @@ class Soak:
             told = orjson.loads(answer)
             assert told["error"]["message"]
             assert told["detail"]
+            assert response.status_code != 500
         except (ValueError, KeyError, AssertionError):
-            self.wrong.append(f"{kind}: {response.status_code} {answer[:200]}")
+            self._failed(f"{kind}: {response.status_code}", answer)
         if response.status_code in (429, 503):
             await asyncio.sleep(float(response.headers["Retry-After"]) * rng.random())
-        if response.status_code == 500:
-            self.wrong.append(f"{kind}: {answer[:200]}")
+
+    def _failed(self, kind: str, answer: str) -> None:
+        """Count what came to nothing: what a killed replica was at, or what is wrong."""
+        if self.killed is not None and time.monotonic() - self.killed < NOTICED_SECONDS:
+            self.answers["lost with the replica"] += 1
+        else:
+            self.wrong.append(f"{kind} {answer[:200]}")
 
     def _check(self, kind: str, raw: bytes, answer: str) -> None:
         if kind == "stream":
@@ -135,6 +145,7 @@ async def soak(url: str, seconds: float, clients: int, kill: bool) -> tuple[Soak
         memory.append(sum(process.memory_info().rss for process in replicas()) / 2**20)
         if kill and turn == 4:
             replicas()[0].kill()
+            run.killed = time.monotonic()
     await asyncio.gather(*tasks)
     return run, memory
 

@@ -211,6 +211,23 @@ def test_what_is_no_request_is_refused(ask: Ask, body: bytes) -> None:
     assert response.json()["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    ("param", "keys"),
+    [
+        ("prompt", '"prompt": "x\\ud800"'),
+        ("prompt", '"prompt": ["x", "\\udfff"]'),
+        ("suffix", '"prompt": "x", "suffix": "\\ud800"'),
+        ("stop", '"prompt": "x", "stop": ["\\ud800"]'),
+    ],
+)
+def test_half_a_character_is_refused(ask: Ask, param: str, keys: str) -> None:
+    response = ask(b"{" + keys.encode() + b"}")
+    assert response.status_code == 400
+    error = response.json()["error"]
+    assert error["param"] == param
+    assert "surrogates not allowed" in error["message"]
+
+
 def test_special_tokens_of_users_are_plain_text(ask: Ask, engine: Engine) -> None:
     prompt = "<fim_middle><|endoftext|>"
     assert ask(prompt=prompt, max_tokens=1).json()["usage"]["prompt_tokens"] == len(engine.codec.encode(prompt)) > 2

@@ -1,5 +1,6 @@
 """The application on Ray Serve, with the clients that people use: openai, and curl."""
 
+import asyncio
 import json
 import socket
 import subprocess
@@ -103,6 +104,20 @@ def test_many_requests_at_the_same_time(client: openai.OpenAI) -> None:
         texts = list(threads.map(ask, range(24)))
     assert texts == texts[:4] * 6
     assert len(set(texts)) == 4
+
+
+def test_overload_is_refused_in_the_words_of_the_api(url: str) -> None:
+    async def ask_all() -> list[httpx.Response]:
+        body = {"prompt": "x", "max_tokens": 200, "temperature": 0}
+        limits = httpx.Limits(max_connections=None)
+        async with httpx.AsyncClient(limits=limits, timeout=120) as http:
+            return await asyncio.gather(*(http.post(f"{url}/v1/completions", json=body) for _ in range(240)))
+
+    answers = asyncio.run(ask_all())
+    refused = [answer for answer in answers if answer.status_code != 200]
+    assert {answer.status_code for answer in answers} == {200, 503}
+    assert {answer.json()["error"]["code"] for answer in refused} == {"busy"}
+    assert all(answer.headers["Retry-After"] for answer in refused)
 
 
 def curl(*arguments: str) -> str:
