@@ -20,7 +20,7 @@ from codelm.config import Experiment
 from codelm.on_ray import pretrain
 from codelm.on_ray.assignment import Assignment
 from codelm.on_ray.pretrain_worker import Work, packed_corpus
-from codelm.run_dir import RunDir
+from codelm.run_dir import Manifest, RunDir
 from codelm.tracking import open_run
 from codelm.training.checkpoint import Progress
 from codelm.training.data import PackedData, PackedSamples, open_packed
@@ -101,7 +101,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="elastic-", ignore_cleanup_errors=True) as name:
         made = experiment(Path(name))
         run_dir = RunDir(made.run_dir)
-        packed = write_packed(Path(run_dir.root) / "packed")
+        write_packed(Path(run_dir.workspace("packed")))
+        run_dir.publish("packed", Manifest("pack", {}, {}))
+        packed = run_dir.local_copy("packed")
         workspace = run_dir.workspace("pretrain")
         tracked = open_run(f"sqlite:///{name}/mlflow.db", "elastic", "pretrain", None)
         told: dict[str, Any] = {}
