@@ -59,6 +59,10 @@ RAY_TRAIN = {
 }
 """Environment of Ray Train's controller, where the user's has nothing else."""
 
+ELASTIC_START_SECONDS = "120"
+"""In place of the 600 where fewer workers will do: for some seconds after a node is lost Ray Train still counts its
+CPUs, asks for as many workers as before, and waits so long for them."""
+
 
 def run(context: Context) -> Outcome:
     """Train, going on from the last complete checkpoint if there is one."""
@@ -131,6 +135,8 @@ def fit(
     refuse_offload(training, accelerator, "training")
     tell_of_a_wait(stage, training.workers, accelerator)
     root = f"{workspace}/{CHECKPOINTS}"
+    if training.min_workers is not None:
+        os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", ELASTIC_START_SECONDS)
     for variable, value in RAY_TRAIN.items():
         os.environ.setdefault(variable, value)
     if len(ray.nodes()) == 1:  # nobody takes away the driver's own machine: an actor less to start
